@@ -1,0 +1,159 @@
+// Reverse-mode differentiation over tensors. An op calls `record(y, inputs, backward)`; `backward(loss)`
+// walks the recorded graph from the loss and frees activations as it passes them.
+
+import { accumulate } from "./gpu/accumulate.ts";
+import { Tensor, tidy } from "./tensor.ts";
+
+/**
+ * An op's gradient: takes dL/dy, returns dL/dx for each input, `null` where there is none. `needs[i]`
+ * is false for inputs whose gradient nobody asked for.
+ */
+export type BackwardFn = (dy: Tensor, needs: readonly boolean[]) => (Tensor | null)[];
+
+/** One recorded op. */
+export interface Node {
+  readonly inputs: readonly Tensor[];
+  readonly backward: BackwardFn;
+}
+
+let silenced = 0;
+
+/** Runs `fn` without recording. */
+export function noGrad<T>(fn: () => T): T {
+  silenced++;
+  try {
+    return fn();
+  } finally {
+    silenced--;
+  }
+}
+
+/** True outside `noGrad`. */
+export function isRecording(): boolean {
+  return silenced === 0;
+}
+
+/** True if a gradient flows to this tensor. */
+export function needsGrad(x: Tensor): boolean {
+  return x.requiresGrad || x.node !== undefined;
+}
+
+/** Remembers how `y` came from `inputs`; does nothing when no input needs a gradient. */
+export function record(y: Tensor, inputs: readonly Tensor[], backward: BackwardFn): Tensor {
+  if (silenced === 0 && inputs.some(needsGrad)) y.node = { inputs, backward };
+  return y;
+}
+
+/** The same values, cut off: no gradient flows through. */
+export function detach(x: Tensor): Tensor {
+  return x.alias();
+}
+
+/** The same values in another shape. */
+export function reshape(x: Tensor, shape: readonly number[]): Tensor {
+  const from = x.shape;
+  return record(x.alias(shape), [x], (dy) => [dy.alias(from)]);
+}
+
+/** Marks a tensor as a parameter and takes it out of its scope. */
+export function parameter(x: Tensor): Tensor {
+  x.requiresGrad = true;
+  return x.keep();
+}
+
+/** Options of {@link backward}. */
+export interface BackwardOptions {
+  /** dL/dloss for each loss, default ones. */
+  seeds?: readonly Tensor[];
+  /** Keep the graph for another pass. Default: activations are freed on the way. */
+  retainGraph?: boolean;
+  /** Also return gradients of these tensors, which need not be parameters. */
+  wanted?: readonly Tensor[];
+}
+
+/**
+ * Gradients of the sum of `losses` with respect to every parameter reached.
+ *
+ * @param losses scalars, or any tensors when `seeds` are given
+ * @returns gradient by tensor; parameters that the losses do not depend on are absent
+ */
+export function backward(
+  losses: Tensor | readonly Tensor[],
+  options: BackwardOptions = {},
+): Map<Tensor, Tensor> {
+  const roots = losses instanceof Tensor ? [losses] : losses;
+  const wanted = new Set(options.wanted ?? []);
+  const pending = new Map<Tensor, Tensor>();
+  const result = new Map<Tensor, Tensor>();
+  roots.forEach((root, i) => {
+    const seed = options.seeds?.[i];
+    if (!seed && root.size !== 1) {
+      throw new TypeError(
+        `Cannot start backward at a (${root.shape.join(", ")}) tensor without seeds`,
+      );
+    }
+    const ones = seed ?? Tensor.from(root.gpu, new Float32Array([1]), root.shape);
+    add(pending, root, seed ? ones.alias() : ones);
+  });
+
+  for (const y of sorted(roots)) {
+    const dy = pending.get(y);
+    pending.delete(y);
+    const node = y.node;
+    if (!dy) continue;
+    if (node) {
+      const needs = node.inputs.map(needsGrad);
+      const grads = tidy(() => node.backward(dy, needs));
+      if (grads.length !== node.inputs.length) {
+        throw new Error(`internal: ${grads.length} gradients for ${node.inputs.length} inputs`);
+      }
+      const taken = new Set([dy]); // an op may return one tensor for several inputs
+      grads.forEach((dx, i) => {
+        if (!dx || !needs[i]) return;
+        add(pending, node.inputs[i], taken.has(dx) ? dx.alias() : dx);
+        taken.add(dx);
+      });
+      for (const dx of grads) if (dx && !taken.has(dx)) dx.dispose();
+    }
+    if (y.requiresGrad || wanted.has(y)) result.set(y, dy);
+    else dy.dispose();
+    if (node && !options.retainGraph && !wanted.has(y) && !roots.includes(y)) y.dispose();
+  }
+  return result;
+}
+
+function add(pending: Map<Tensor, Tensor>, x: Tensor, dx: Tensor): void {
+  if (dx.size !== x.size) {
+    throw new Error(
+      `internal: gradient (${dx.shape.join(", ")}) for a (${x.shape.join(", ")}) tensor`,
+    );
+  }
+  const before = pending.get(x);
+  pending.set(x, before ? accumulate(before, dx) : dx);
+}
+
+/** Tensors from the roots to the leaves, each after everything computed from it. */
+function sorted(roots: readonly Tensor[]): Tensor[] {
+  const order: Tensor[] = [];
+  const seen = new Set<Tensor>();
+  const stack: { x: Tensor; next: number }[] = [];
+  for (const root of roots) {
+    if (seen.has(root)) continue;
+    seen.add(root);
+    stack.push({ x: root, next: 0 });
+    while (stack.length > 0) {
+      const top = stack[stack.length - 1];
+      const inputs = top.x.node?.inputs ?? [];
+      if (top.next === inputs.length) {
+        order.push(top.x);
+        stack.pop();
+        continue;
+      }
+      const x = inputs[top.next++];
+      if (seen.has(x) || !needsGrad(x)) continue;
+      seen.add(x);
+      stack.push({ x, next: 0 });
+    }
+  }
+  return order.reverse();
+}

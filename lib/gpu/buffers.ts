@@ -1,0 +1,111 @@
+// Device memory: buffers are reused by size class, counted, and refused above the budget. Work on one
+// queue runs in order, so a buffer given back may be handed out again before the GPU is done with it.
+
+import { ResourceError } from "../errors.ts";
+import type { Gpu } from "./device.ts";
+
+/** A device buffer and the size it was made with (its size class, not the size asked for). */
+export interface GpuBuffer {
+  readonly raw: GPUBuffer;
+  readonly sizeBytes: number;
+  /** Distinguishes buffers in cache keys. */
+  readonly id: number;
+}
+
+const SMALLEST = 256;
+
+/** Rounds up to a size class: four classes per power of two, so at most a fifth is unused. */
+export function sizeClass(sizeBytes: number): number {
+  if (sizeBytes <= SMALLEST) return SMALLEST;
+  const step = 2 ** Math.max(6, Math.floor(Math.log2(sizeBytes - 1)) - 2);
+  return Math.ceil(sizeBytes / step) * step;
+}
+
+/** Formats bytes for messages. */
+export function formatBytes(bytes: number): string {
+  if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  if (bytes >= 2 ** 20) return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  return `${bytes} B`;
+}
+
+/** Hands out and takes back device buffers. */
+export class BufferPool {
+  /** Bytes handed out now. */
+  liveBytes = 0;
+  /** Bytes kept for reuse now. */
+  idleBytes = 0;
+  /** The largest `liveBytes` seen. */
+  peakBytes = 0;
+  /** Buffers handed out now. */
+  liveCount = 0;
+  /** The largest sum of live and idle bytes allowed. */
+  readonly budgetBytes: number;
+
+  readonly #gpu: Gpu;
+  readonly #idle = new Map<number, GpuBuffer[]>();
+  #nextId = 1;
+
+  constructor(gpu: Gpu, budgetBytes: number) {
+    this.#gpu = gpu;
+    this.budgetBytes = budgetBytes;
+  }
+
+  /**
+   * A buffer of at least `sizeBytes`, contents undefined.
+   *
+   * @param what what it is for, named when the budget is exceeded
+   * @throws {ResourceError} If the budget or the largest buffer size would be exceeded
+   */
+  take(sizeBytes: number, what: string): GpuBuffer {
+    const size = sizeClass(sizeBytes);
+    const reused = this.#idle.get(size)?.pop();
+    if (reused) {
+      this.idleBytes -= size;
+      this.#count(size);
+      return reused;
+    }
+    if (size > this.#gpu.device.limits.maxBufferSize) {
+      const most = formatBytes(this.#gpu.device.limits.maxBufferSize);
+      throw new ResourceError(
+        `Cannot allocate ${formatBytes(size)} for ${what}: this adapter's buffers end at ${most}`,
+        { help: "use fewer tokens per step" },
+      );
+    }
+    if (this.liveBytes + this.idleBytes + size > this.budgetBytes) this.trim();
+    if (this.liveBytes + size > this.budgetBytes) {
+      throw new ResourceError(
+        `Cannot allocate ${formatBytes(size)} for ${what}: ${formatBytes(this.liveBytes)} of the ` +
+          `budget of ${formatBytes(this.budgetBytes)} is in use`,
+        { help: "raise --budget, or lower the images or tokens per step" },
+      );
+    }
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const raw = this.#gpu.device.createBuffer({ label: what, size, usage });
+    this.#count(size);
+    return { raw, sizeBytes: size, id: this.#nextId++ };
+  }
+
+  /** Takes a buffer back for reuse. */
+  give(buffer: GpuBuffer): void {
+    this.liveBytes -= buffer.sizeBytes;
+    this.liveCount--;
+    this.idleBytes += buffer.sizeBytes;
+    const list = this.#idle.get(buffer.sizeBytes);
+    if (list) list.push(buffer);
+    else this.#idle.set(buffer.sizeBytes, [buffer]);
+  }
+
+  /** Frees every idle buffer. */
+  trim(): void {
+    this.#gpu.flush();
+    for (const list of this.#idle.values()) for (const buffer of list) buffer.raw.destroy();
+    this.#idle.clear();
+    this.idleBytes = 0;
+  }
+
+  #count(size: number): void {
+    this.liveBytes += size;
+    this.liveCount++;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+  }
+}

@@ -1,0 +1,299 @@
+// Opens an adapter with every limit and feature that is useful here, and is the one place that records,
+// submits and reads back. Work is recorded into one open pass and submitted in batches: on every adapter
+// seen, the cost of a submit is that of several dispatches.
+
+import { ResourceError } from "../errors.ts";
+import { BufferPool, type GpuBuffer } from "./buffers.ts";
+import { Profile } from "./profile.ts";
+
+/** How to open a device. */
+export interface GpuOptions {
+  /** `gpu` refuses a software adapter, `software` asks for one, `any` prefers hardware (default). */
+  adapter?: "any" | "gpu" | "software";
+  /** Upper bound of all device memory in use, in bytes. Default: 4 GiB. */
+  budgetBytes?: number;
+  /** Time every dispatch with timestamps (slower: one pass per dispatch). Default: false. */
+  profile?: boolean;
+}
+
+const WANTED_LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxUniformBufferBindingSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupSizeY",
+  "maxComputeWorkgroupSizeZ",
+  "maxComputeWorkgroupsPerDimension",
+] as const;
+
+const WANTED_FEATURES = ["timestamp-query", "shader-f16"] as const;
+
+const MAX_PENDING = 256; // dispatches per submit
+const DEFAULT_BUDGET = 4 * 2 ** 30;
+
+/** What an adapter is called and whether it is software. */
+export interface AdapterFacts {
+  name: string;
+  vendor: string;
+  software: boolean;
+}
+
+/** The adapters' names of the software rasterizers in use: Mesa's llvmpipe and Google's SwiftShader. */
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|software/i;
+
+/** Reads name and kind from an adapter. */
+export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
+  const info = adapter.info;
+  const name = info.description || info.device || info.vendor || "unnamed adapter";
+  return { name, vendor: info.vendor, software: info.isFallbackAdapter || SOFTWARE.test(name) };
+}
+
+/**
+ * Opens a device: hardware first, all useful limits and features requested.
+ *
+ * @throws {ResourceError} If there is no adapter of the kind asked for
+ */
+export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
+  const kind = options.adapter ?? "any";
+  const adapter = await navigator.gpu?.requestAdapter(
+    kind === "software" ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
+  );
+  const help = "run `deno task setup`: it finds an adapter or names the command that installs one";
+  if (!adapter) throw new ResourceError("Cannot open a GPU: no WebGPU adapter", { help });
+  const facts = adapterFacts(adapter);
+  if (kind === "gpu" && facts.software) {
+    throw new ResourceError(`Cannot open a GPU: the only adapter is software (${facts.name})`, {
+      help: "install the graphics driver, or use --adapter any",
+    });
+  }
+  const requiredLimits: Record<string, number> = {};
+  for (const name of WANTED_LIMITS) requiredLimits[name] = adapter.limits[name];
+  const base = WANTED_FEATURES.filter((f) => adapter.features.has(f)) as GPUFeatureName[];
+  const device = await requestWithSubgroups(adapter, base, requiredLimits);
+  const fixedSize = adapter.info.subgroupMinSize === adapter.info.subgroupMaxSize;
+  const granted = device.features.has("subgroups" as GPUFeatureName);
+  const subgroupSize = granted && fixedSize ? adapter.info.subgroupMinSize : 0;
+  const prefix = subgroupSize > 0 ? await subgroupPrefix(device) : "";
+  return new Gpu(device, facts, subgroupSize, prefix, options);
+}
+
+/** Deno grants subgroups without listing them among the adapter's features, so the only test is to ask. */
+async function requestWithSubgroups(
+  adapter: GPUAdapter,
+  base: GPUFeatureName[],
+  requiredLimits: Record<string, number>,
+): Promise<GPUDevice> {
+  const withSubgroups = [...base, "subgroups" as GPUFeatureName];
+  try {
+    return await adapter.requestDevice({ requiredFeatures: withSubgroups, requiredLimits });
+  } catch (cause) {
+    if (!(cause instanceof TypeError || cause instanceof DOMException)) throw cause;
+    return await adapter.requestDevice({ requiredFeatures: base, requiredLimits });
+  }
+}
+
+/** Browsers need the line `enable subgroups;`, Deno refuses it: returns what this platform wants. */
+async function subgroupPrefix(device: GPUDevice): Promise<string> {
+  const line = "enable subgroups;";
+  device.pushErrorScope("validation");
+  device.createShaderModule({ code: `${line} @compute @workgroup_size(1) fn main() {}` });
+  return await device.popErrorScope() === null ? line : "";
+}
+
+/** One open device with its queue, memory and state. Everything in `lib/` that computes is handed one. */
+export class Gpu {
+  readonly device: GPUDevice;
+  /** Name, vendor, software or not. */
+  readonly adapter: AdapterFacts;
+  /** Lanes per subgroup when the adapter guarantees exactly one size, else 0. */
+  readonly subgroupSize: number;
+  /** The WGSL line a kernel with subgroup builtins must start with on this platform, often empty. */
+  readonly subgroupLine: string;
+  /** Device memory: reuse, accounting, budget. */
+  readonly buffers: BufferPool;
+  /** Times per kernel, when opened with `profile`. */
+  readonly profile: Profile | undefined;
+  /** Dispatches recorded so far. */
+  dispatches = 0;
+
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #pending = 0;
+  #failure: Error | undefined;
+  #closed = false;
+  #afterSubmit: (() => void)[] = [];
+
+  constructor(
+    device: GPUDevice,
+    adapter: AdapterFacts,
+    subgroupSize: number,
+    subgroupLine: string,
+    options: GpuOptions,
+  ) {
+    this.device = device;
+    this.adapter = adapter;
+    this.subgroupSize = subgroupSize;
+    this.subgroupLine = subgroupLine;
+    this.buffers = new BufferPool(this, options.budgetBytes ?? DEFAULT_BUDGET);
+    this.profile = options.profile && device.features.has("timestamp-query")
+      ? new Profile(device)
+      : undefined;
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      const { message } = (event as GPUUncapturedErrorEvent).error;
+      this.fail(new Error(`internal: invalid GPU command: ${message}`));
+    });
+    device.lost.then((info) => {
+      if (this.#closed) return;
+      const help = "start again with --resume; the last checkpoint stands";
+      this.fail(new ResourceError(`Cannot go on: the GPU was lost (${info.message})`, { help }));
+    });
+  }
+
+  /** Largest range one binding may cover, in bytes. */
+  get maxBindingBytes(): number {
+    return this.device.limits.maxStorageBufferBindingSize;
+  }
+
+  /** Remembers the first failure; every later call throws it. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+  }
+
+  /** Throws the failure, if there was one. Silent zeros are never results. */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+    if (this.#closed) throw new Error("Cannot use a closed device");
+  }
+
+  /** Records one dispatch. */
+  dispatch(
+    pipeline: GPUComputePipeline,
+    bindGroup: GPUBindGroup,
+    grid: readonly number[],
+    label: string,
+  ): void {
+    this.check();
+    const pass = this.#openPass(label);
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, bindGroup);
+    pass.dispatchWorkgroups(grid[0] ?? 1, grid[1] ?? 1, grid[2] ?? 1);
+    this.dispatches++;
+    if (this.profile) this.#endPass();
+    if (++this.#pending >= MAX_PENDING) this.flush();
+  }
+
+  /** Records a copy between buffers; offsets and size in bytes, multiples of 4. */
+  copy(
+    from: GpuBuffer,
+    fromOffset: number,
+    to: GpuBuffer,
+    toOffset: number,
+    sizeBytes: number,
+  ): void {
+    this.check();
+    this.#endPass();
+    this.#openEncoder().copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
+    this.#pending++;
+  }
+
+  /** Records setting a whole buffer to zero. */
+  clear(buffer: GpuBuffer): void {
+    this.check();
+    this.#endPass();
+    this.#openEncoder().clearBuffer(buffer.raw);
+    this.#pending++;
+  }
+
+  /** Writes host bytes to a buffer, after everything recorded so far. */
+  write(buffer: GpuBuffer, data: ArrayBufferView, offset = 0): void {
+    this.flush(); // queue writes overtake recorded work that was not submitted
+    const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    const even = bytes.byteLength & ~3;
+    const queue = this.device.queue;
+    if (even > 0) queue.writeBuffer(buffer.raw, offset, bytes, 0, even);
+    if (even < bytes.byteLength) {
+      const tail = new Uint8Array(4);
+      tail.set(bytes.subarray(even));
+      queue.writeBuffer(buffer.raw, offset + even, tail);
+    }
+  }
+
+  /** Submits what was recorded. */
+  flush(): void {
+    this.check();
+    if (!this.#encoder) return;
+    this.#endPass();
+    this.profile?.resolve(this.#encoder);
+    this.device.queue.submit([this.#encoder.finish()]);
+    this.#encoder = undefined;
+    this.#pending = 0;
+    for (const run of this.#afterSubmit.splice(0)) run();
+  }
+
+  /** Runs something once the work recorded so far is submitted: destroying a buffer, say. */
+  afterSubmit(run: () => void): void {
+    if (this.#encoder) this.#afterSubmit.push(run);
+    else run();
+  }
+
+  /** Reads ranges of several buffers with one wait. */
+  async read(ranges: readonly { buffer: GpuBuffer; sizeBytes: number }[]): Promise<ArrayBuffer[]> {
+    this.check();
+    const staging = ranges.map(({ buffer, sizeBytes }) => {
+      const size = Math.max(4, Math.ceil(sizeBytes / 4) * 4);
+      const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+      const target = this.device.createBuffer({ label: "read", size, usage });
+      this.#endPass();
+      this.#openEncoder().copyBufferToBuffer(buffer.raw, 0, target, 0, size);
+      return target;
+    });
+    this.flush();
+    try {
+      await Promise.all(staging.map((b) => b.mapAsync(GPUMapMode.READ)));
+    } catch (cause) {
+      this.check();
+      throw new ResourceError("Cannot read from the GPU: the device was lost", { cause });
+    }
+    this.check();
+    return staging.map((buffer, i) => {
+      const copy = buffer.getMappedRange().slice(0, ranges[i].sizeBytes);
+      buffer.destroy();
+      return copy;
+    });
+  }
+
+  /** Waits until everything recorded so far has run, and throws what went wrong. */
+  async settle(): Promise<void> {
+    this.flush();
+    await this.device.queue.onSubmittedWorkDone();
+    this.check();
+  }
+
+  /** Gives everything back. */
+  close(): void {
+    if (this.#closed) return;
+    if (!this.#failure) this.flush();
+    this.#closed = true;
+    this.device.destroy();
+  }
+
+  #openEncoder(): GPUCommandEncoder {
+    return this.#encoder ??= this.device.createCommandEncoder();
+  }
+
+  #openPass(label: string): GPUComputePassEncoder {
+    if (this.#pass) return this.#pass;
+    const encoder = this.#openEncoder();
+    const timestampWrites = this.profile?.begin(label);
+    return this.#pass = encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+}

@@ -1,0 +1,277 @@
+// WGSL text → bindings, params and knobs read from it → pipelines cached per device and knobs → dispatch.
+// Everything is matched by the names the WGSL file declares.
+
+import type { GpuBuffer } from "./buffers.ts";
+import type { Gpu } from "./device.ts";
+
+/** A buffer, or a range of one (offset a multiple of 256 bytes). */
+export type Binding = GpuBuffer | { buffer: GpuBuffer; offset: number; sizeBytes: number };
+
+/** Text and choices of a kernel. */
+export interface KernelSource<Knob extends string> {
+  /** The WGSL with the entry point `main`. */
+  main: string;
+  /** WGSL parts joined behind it: functions, no bindings. */
+  parts?: readonly string[];
+  /** Names of `override`, `const` and `alias` declarations that callers may set. */
+  knobs?: readonly Knob[];
+  /** True if it uses subgroup builtins. */
+  subgroups?: boolean;
+}
+
+/** One launch. */
+export interface Launch<Knob extends string> {
+  buffers: Record<string, Binding>;
+  params?: Record<string, number>;
+  knobs?: { readonly [K in Knob]?: number | string };
+  /** Replaces the kernel's parts: how variants are chosen. */
+  parts?: readonly string[];
+  /** Workgroups along x, y, z. */
+  grid: readonly number[];
+}
+
+interface Declared {
+  name: string;
+  index: number;
+  type: "read-only-storage" | "storage" | "uniform";
+}
+
+interface Field {
+  name: string;
+  type: "u32" | "i32" | "f32";
+}
+
+interface Built {
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+}
+
+/** Per device: pipelines by kernel, knobs and parts; uniform buffers by contents. */
+interface DeviceCache {
+  pipelines: Map<string, Built>;
+  uniforms: Map<string, GPUBuffer>;
+}
+
+const MAX_UNIFORMS = 4096;
+const caches = new WeakMap<Gpu, DeviceCache>();
+const partIds = new Map<string, number>();
+
+/** Workgroups on one axis of a dispatch, at most; larger grids are folded onto y by {@link foldGrid}. */
+export const MAX_GROUPS = 65535;
+
+/**
+ * Folds a one-dimensional grid of any size onto two axes. The kernel recovers its index as
+ * `group.y * groups.x + group.x` and checks it against its bound.
+ */
+export function foldGrid(groups: number): [number, number] {
+  if (groups <= MAX_GROUPS) return [Math.max(groups, 1), 1];
+  const y = Math.ceil(groups / MAX_GROUPS);
+  return [Math.ceil(groups / y), y];
+}
+
+/** A compute kernel: one WGSL entry point with named buffers, params and knobs. */
+export class Kernel<Knob extends string = never> {
+  readonly name: string;
+  readonly #source: KernelSource<Knob>;
+  readonly #declared: Declared[];
+  readonly #fields: Field[];
+
+  /** @throws {TypeError} If a knob is not declared in the WGSL */
+  constructor(name: string, source: KernelSource<Knob>) {
+    this.name = name;
+    this.#source = source;
+    this.#declared = readBindings(source.main);
+    this.#fields = readFields(source.main);
+    for (const knob of source.knobs ?? []) {
+      if (!knobPattern(knob).test(source.main)) {
+        throw new TypeError(
+          `Cannot load kernel "${name}": kernels/${name}.wgsl declares no knob ${knob}`,
+        );
+      }
+    }
+  }
+
+  /** Names of the buffers it binds, in order. */
+  get bindings(): readonly string[] {
+    return this.#declared.map((d) => d.name);
+  }
+
+  /** Compiles ahead of the first launch. */
+  prepare(gpu: Gpu, knobs: Launch<Knob>["knobs"] = {}, parts?: readonly string[]): void {
+    this.#build(gpu, knobs as Record<string, number | string>, parts ?? this.#source.parts ?? []);
+  }
+
+  /** @throws {TypeError} If a buffer or param the WGSL declares is missing */
+  run(gpu: Gpu, launch: Launch<Knob>): void {
+    const knobs = (launch.knobs ?? {}) as Record<string, number | string>;
+    const parts = launch.parts ?? this.#source.parts ?? [];
+    const { pipeline, layout } = this.#build(gpu, knobs, parts);
+    const entries: GPUBindGroupEntry[] = this.#declared.map(({ name, index, type }) => {
+      if (type === "uniform") {
+        return { binding: index, resource: { buffer: this.#uniform(gpu, launch.params ?? {}) } };
+      }
+      const given = launch.buffers[name];
+      if (!given) {
+        const names = this.#declared.map((d) => d.name).join(", ");
+        throw new TypeError(
+          `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
+        );
+      }
+      const resource = "raw" in given
+        ? { buffer: given.raw }
+        : { buffer: given.buffer.raw, offset: given.offset, size: given.sizeBytes };
+      const size = "raw" in given ? given.sizeBytes : given.sizeBytes;
+      if (size > gpu.maxBindingBytes) {
+        throw new TypeError(
+          `internal: kernel "${this.name}" binds ${size} bytes as "${name}", ` +
+            `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
+        );
+      }
+      return { binding: index, resource };
+    });
+    const group = gpu.device.createBindGroup({ label: this.name, layout, entries });
+    gpu.dispatch(pipeline, group, launch.grid, this.name);
+  }
+
+  #build(gpu: Gpu, knobs: Record<string, number | string>, parts: readonly string[]): Built {
+    const cache = cacheOf(gpu);
+    let key = this.name;
+    for (const name in knobs) key += `|${name}=${knobs[name]}`;
+    for (const part of parts) key += `|${partId(part)}`;
+    const known = cache.pipelines.get(key);
+    if (known) return known;
+    const used = this.#declared.filter((d) => d.type !== "uniform").length;
+    const most = gpu.device.limits.maxStorageBuffersPerShaderStage;
+    if (used > most) {
+      throw new TypeError(
+        `internal: kernel "${this.name}" binds ${used} buffers, the adapter allows ${most}`,
+      );
+    }
+    const { code, constants } = specialize(gpu, this.#source, knobs, parts);
+    const module = gpu.device.createShaderModule({ label: this.name, code });
+    module.getCompilationInfo().then((info) => {
+      for (const m of info.messages) {
+        if (m.type !== "error") continue;
+        const place = `kernels/${this.name}.wgsl:${m.lineNum}:${m.linePos}`;
+        gpu.fail(new Error(`${place}: ${m.message}`));
+      }
+    });
+    const layout = gpu.device.createBindGroupLayout({
+      label: this.name,
+      entries: this.#declared.map(({ index, type }) => ({
+        binding: index,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type },
+      })),
+    });
+    const pipeline = gpu.device.createComputePipeline({
+      label: this.name,
+      layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: "main", constants },
+    });
+    const built = { pipeline, layout };
+    cache.pipelines.set(key, built);
+    return built;
+  }
+
+  /** Uniform buffers are immutable and shared by contents: a step repeats the same few hundred. */
+  #uniform(gpu: Gpu, params: Record<string, number>): GPUBuffer {
+    const { uniforms } = cacheOf(gpu);
+    let key = this.name;
+    for (const { name } of this.#fields) {
+      const value = params[name];
+      if (value === undefined) {
+        const names = this.#fields.map((f) => f.name).join(", ");
+        throw new TypeError(
+          `Cannot run kernel "${this.name}": no param "${name}" (it takes ${names})`,
+        );
+      }
+      key += `,${value}`;
+    }
+    const known = uniforms.get(key);
+    if (known) return known;
+    if (uniforms.size >= MAX_UNIFORMS) forgetOldest(gpu, uniforms);
+    const size = Math.max(16, Math.ceil(this.#fields.length / 4) * 16);
+    const buffer = gpu.device.createBuffer({
+      label: this.name,
+      size,
+      usage: GPUBufferUsage.UNIFORM,
+      mappedAtCreation: true,
+    });
+    const view = new DataView(buffer.getMappedRange());
+    this.#fields.forEach(({ name, type }, i) => {
+      if (type === "f32") view.setFloat32(4 * i, params[name], true);
+      else if (type === "i32") view.setInt32(4 * i, params[name], true);
+      else view.setUint32(4 * i, params[name], true);
+    });
+    buffer.unmap();
+    uniforms.set(key, buffer);
+    return buffer;
+  }
+}
+
+function cacheOf(gpu: Gpu): DeviceCache {
+  let cache = caches.get(gpu);
+  if (!cache) caches.set(gpu, cache = { pipelines: new Map(), uniforms: new Map() });
+  return cache;
+}
+
+function partId(part: string): number {
+  let id = partIds.get(part);
+  if (id === undefined) partIds.set(part, id = partIds.size);
+  return id;
+}
+
+function forgetOldest(gpu: Gpu, uniforms: Map<string, GPUBuffer>): void {
+  let left = MAX_UNIFORMS / 2;
+  for (const [key, buffer] of uniforms) {
+    if (left-- <= 0) break;
+    uniforms.delete(key);
+    gpu.afterSubmit(() => buffer.destroy());
+  }
+}
+
+function knobPattern(name: string): RegExp {
+  return new RegExp(`(override|const|alias)\\s+${name}\\b([^=;]*)=\\s*([^;]+);`);
+}
+
+function specialize<Knob extends string>(
+  gpu: Gpu,
+  source: KernelSource<Knob>,
+  knobs: Record<string, number | string>,
+  parts: readonly string[],
+): { code: string; constants: Record<string, number> } {
+  let main = source.main;
+  let enable = source.subgroups ? gpu.subgroupLine : "";
+  const constants: Record<string, number> = {};
+  for (const [name, value] of Object.entries(knobs)) {
+    const found = knobPattern(name).exec(main);
+    if (!found) throw new TypeError(`internal: no knob ${name} in the kernel`);
+    if (found[1] === "override") constants[name] = Number(value);
+    else main = main.replace(found[0], `${found[1]} ${name}${found[2]}= ${value};`);
+    if (value === "f16") enable += "enable f16;";
+  }
+  return { code: [enable + main, ...parts].join("\n"), constants };
+}
+
+function readBindings(code: string): Declared[] {
+  const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(\w+))?>\s*(\w+)/g;
+  return [...code.matchAll(pattern)].map(([, index, space, access, name]) => ({
+    name,
+    index: Number(index),
+    type: space === "uniform"
+      ? "uniform"
+      : access === "read_write"
+      ? "storage"
+      : "read-only-storage",
+  }));
+}
+
+function readFields(code: string): Field[] {
+  const body = /struct\s+Params\s*\{([^}]*)\}/.exec(code)?.[1] ?? "";
+  const plain = body.replace(/\/\/[^\n]*/g, "");
+  return [...plain.matchAll(/(\w+)\s*:\s*(u32|i32|f32)/g)].map(([, name, type]) => ({
+    name,
+    type: type as Field["type"],
+  }));
+}
