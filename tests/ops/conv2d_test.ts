@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { backward, parameter } from "../../lib/autograd.ts";
+import { conv2d, type ConvOptions, padAll } from "../../lib/ops/conv2d.ts";
+import { Tensor, tidy } from "../../lib/tensor.ts";
+import { checkOp, GPU_TEST, normals, testGpu } from "../helpers.ts";
+
+interface Case {
+  /** images, rows, columns, channels in, channels out, kernel */
+  size: [number, number, number, number, number, number];
+  options: ConvOptions;
+}
+
+const SAME = { padding: padAll(1) };
+const DOWN: ConvOptions = { stride: 2, padding: { left: 0, right: 1, top: 0, bottom: 1 } };
+
+const CASES: Case[] = [
+  { size: [1, 1, 1, 1, 1, 1], options: {} },
+  { size: [2, 3, 5, 8, 12, 1], options: {} },
+  { size: [1, 5, 7, 3, 32, 3], options: SAME },
+  { size: [2, 4, 3, 32, 3, 3], options: SAME },
+  { size: [1, 6, 11, 5, 7, 3], options: SAME },
+  { size: [2, 6, 5, 8, 36, 3], options: DOWN },
+  { size: [1, 7, 8, 36, 9, 3], options: DOWN },
+  { size: [1, 6, 7, 4, 4, 2], options: { padding: { left: 2, right: 0, top: 0, bottom: 1 } } },
+];
+
+Deno.test(
+  "conv2d() matches the reference for every padding, stride and channel count in use",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    for (const { size: [B, h, w, C, O, k], options } of CASES) {
+      await checkOp(gpu, {
+        name: `conv2d ${B}x${h}x${w} ${C}->${O} k${k} s${options.stride ?? 1}`,
+        inputs: [
+          { name: "x", shape: [B, h, w, C] },
+          {
+            name: "weight",
+            shape: [O, C, k, k],
+            data: normals(O * C * k * k, 5, 1 / Math.sqrt(C * k * k)),
+          },
+          { name: "bias", shape: [O] },
+        ],
+        op: ([x, weight, bias]) => conv2d(x, weight, bias, options),
+        reference: ([x, weight, bias]) => reference(x, weight, bias, [B, h, w, C, O, k], options),
+        samples: 24,
+      });
+    }
+  },
+);
+
+Deno.test("conv2d() gives the same bits twice, gradients included", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const run = async () => {
+    const x = parameter(Tensor.from(gpu, normals(2 * 33 * 20 * 8, 1), [2, 33, 20, 8]));
+    const weight = parameter(Tensor.from(gpu, normals(16 * 8 * 9, 2), [16, 8, 3, 3]));
+    const bias = parameter(Tensor.from(gpu, normals(16, 3), [16]));
+    const grads = tidy(() => {
+      const y = conv2d(x, weight, bias, SAME);
+      return backward(y, { seeds: [y] });
+    });
+    const all = await Promise.all([x, weight, bias].map((t) => grads.get(t)!.floats()));
+    for (const t of [x, weight, bias, ...grads.values()]) t.dispose();
+    return all;
+  };
+  assert.deepEqual(await run(), await run());
+});
+
+Deno.test("conv2d() gives back everything it took", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const x = parameter(Tensor.from(gpu, normals(5 * 6 * 3, 1), [1, 5, 6, 3]));
+  const weight = parameter(Tensor.from(gpu, normals(5 * 3 * 9, 2), [5, 3, 3, 3]));
+  const bias = parameter(Tensor.zeros(gpu, [5]));
+  const before = gpu.buffers.liveCount;
+  conv2d(x, weight, bias, SAME).dispose();
+  assert.equal(gpu.buffers.liveCount, before);
+});
+
+Deno.test("conv2d() refuses what does not fit, by name", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const zeros = (...shape: number[]) => Tensor.zeros(gpu, shape);
+  const x = zeros(1, 4, 4, 8);
+  assert.throws(() => conv2d(zeros(4, 4, 8), zeros(8, 8, 3, 3), zeros(8)), {
+    name: "TypeError",
+    message: "Cannot convolve (4, 4, 8) with weight (8, 8, 3, 3): both need four axes",
+  });
+  assert.throws(() => conv2d(x, zeros(8, 8, 3, 1), zeros(8)), {
+    message: "Cannot convolve (1, 4, 4, 8) with weight (8, 8, 3, 1): the kernel is not square",
+  });
+  assert.throws(() => conv2d(x, zeros(8, 4, 3, 3), zeros(8)), {
+    message:
+      "Cannot convolve (1, 4, 4, 8) with weight (8, 4, 3, 3): 8 channels, but the weight is for 4",
+  });
+  assert.throws(() => conv2d(x, zeros(8, 8, 3, 3), zeros(4)), {
+    message: "Cannot convolve (1, 4, 4, 8) with weight (8, 8, 3, 3): bias is (4), not (8)",
+  });
+  assert.throws(() => conv2d(zeros(1, 2, 2, 8), zeros(8, 8, 3, 3), zeros(8)), {
+    name: "RangeError",
+    message:
+      "Cannot convolve (1, 2, 2, 8) with weight (8, 8, 3, 3): the padded image is smaller than the kernel",
+  });
+});
+
+/** The definition, in f64 and channels last. */
+function reference(
+  x: Float64Array,
+  weight: Float64Array,
+  bias: Float64Array,
+  [B, h, w, C, O, k]: Case["size"],
+  options: ConvOptions,
+): Float64Array {
+  const s = options.stride ?? 1;
+  const { left, right, top, bottom } = options.padding ?? padAll(0);
+  const rows = Math.floor((h + top + bottom - k) / s) + 1;
+  const cols = Math.floor((w + left + right - k) / s) + 1;
+  const y = new Float64Array(B * rows * cols * O);
+  let at = 0;
+  for (let b = 0; b < B; b++) {
+    for (let i = 0; i < rows; i++) {
+      for (let j = 0; j < cols; j++) {
+        for (let o = 0; o < O; o++) {
+          let sum = bias[o];
+          for (let u = 0; u < k; u++) {
+            for (let v = 0; v < k; v++) {
+              const [r, q] = [s * i + u - top, s * j + v - left];
+              if (r < 0 || q < 0 || r >= h || q >= w) continue;
+              for (let c = 0; c < C; c++) {
+                sum += x[((b * h + r) * w + q) * C + c] * weight[((o * C + c) * k + u) * k + v];
+              }
+            }
+          }
+          y[at++] = sum;
+        }
+      }
+    }
+  }
+  return y;
+}
