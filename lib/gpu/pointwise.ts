@@ -14,18 +14,22 @@ const WIDTH = 4;
  * param `n`. Scalars in `params` are passed through.
  *
  * @param tensors buffers by their WGSL names, all of `n` 4-byte elements
+ * @param options `scalars` are one-element buffers, bound whole in every launch
  */
 export function runPointwise<Knob extends string>(
   kernel: Kernel<Knob>,
   gpu: Gpu,
   tensors: Record<string, Tensor>,
   n: number,
-  options: Omit<Launch<Knob>, "buffers" | "grid"> = {},
+  options: Omit<Launch<Knob>, "buffers" | "grid"> & { scalars?: Record<string, Tensor> } = {},
 ): void {
   const most = Math.floor(gpu.maxBindingBytes / 256) * 64; // elements, keeping offsets aligned
   for (let start = 0; start < n; start += most) {
     const count = Math.min(most, n - start);
     const buffers: Record<string, Binding> = {};
+    for (const [name, scalar] of Object.entries(options.scalars ?? {})) {
+      buffers[name] = scalar.buffer;
+    }
     for (const [name, tensor] of Object.entries(tensors)) {
       buffers[name] = n <= most ? tensor.buffer : {
         buffer: tensor.buffer,

@@ -1,0 +1,98 @@
+// `deno task parity DIR`: our numbers against golden numbers of the reference, tensor by tensor.
+
+import { UsageError } from "../errors.ts";
+import { openDevice } from "../gpu/device.ts";
+import { openFixture, type Row } from "../parity/compare.ts";
+import { type Group, GROUPS, runGroup } from "../parity/groups.ts";
+import { runCommand } from "./command.ts";
+
+await runCommand({
+  name: "parity",
+  purpose: "Check a folder of golden numbers recorded from the reference, tensor by tensor.",
+  usage: "DIR [flags]",
+  flags: {
+    only: { type: "string", unit: "GROUPS", help: `some of ${GROUPS.join(", ")}, comma-separated` },
+    adapter: {
+      type: "string",
+      default: "any",
+      choices: ["any", "gpu", "software"],
+      help: "which adapter computes",
+    },
+    tensors: { type: "boolean", default: false, help: "print every tensor, not only each case" },
+  },
+  examples: [
+    ["deno task parity ../shared/fixtures/tiny-a", "everything the folder has"],
+    ["deno task parity DIR --only train --tensors", "losses and every gradient, one line each"],
+  ],
+  exitCodes: { 1: "a tensor is outside its tolerance", 3: "the folder cannot be read" },
+}, async ({ flags, args, print, emit, signal }) => {
+  if (args.length !== 1) {
+    throw new UsageError(`Cannot check parity: ${args.length} folders given, one is needed`, {
+      help: "deno task parity DIR",
+    });
+  }
+  const fixture = await openFixture(args[0]);
+  const gpu = await openDevice({ adapter: flags.adapter as "any" | "gpu" | "software" });
+  let [passed, failed] = [0, 0];
+  for (const group of wantedGroups(flags.only)) {
+    signal.throwIfAborted();
+    const rows = await runGroup(group, gpu, fixture);
+    for (const [name, part] of byCase(rows)) {
+      const misses = part.filter((row) => !row.ok);
+      passed += part.length - misses.length;
+      failed += misses.length;
+      print(caseLine(group, name, part));
+      for (const row of flags.tensors ? part : misses) {
+        print(tensorLine(row));
+        emit({ event: "tensor", group, ...row });
+      }
+    }
+  }
+  print(`total: ${passed + failed} tensors, ${passed} within tolerance, ${failed} outside`);
+  print(`adapter: ${gpu.adapter.name}`);
+  emit({ event: "done", passed, failed, adapter: gpu.adapter.name });
+  await fixture.close();
+  gpu.close();
+  return failed === 0 && passed > 0 ? 0 : 1;
+});
+
+function wantedGroups(only: string | undefined): readonly Group[] {
+  if (only === undefined) return GROUPS;
+  return only.split(",").map((name) => {
+    const group = GROUPS.find((g) => g === name.trim());
+    if (group) return group;
+    throw new UsageError(`Cannot check group "${name}": there is none of that name`, {
+      help: `groups are ${GROUPS.join(", ")}`,
+    });
+  });
+}
+
+function byCase(rows: Row[]): Map<string, Row[]> {
+  const cases = new Map<string, Row[]>();
+  for (const row of rows) {
+    const part = cases.get(row.case);
+    if (part) part.push(row);
+    else cases.set(row.case, [row]);
+  }
+  return cases;
+}
+
+/** The tensor that comes closest to its tolerance stands for its case. */
+function caseLine(group: string, name: string, rows: Row[]): string {
+  const closeness = (row: Row) => row.error === 0 ? 0 : row.error / row.tolerance;
+  const worst = rows.reduce((a, b) => closeness(b) > closeness(a) || !b.ok && a.ok ? b : a);
+  const ok = rows.every((row) => row.ok);
+  const label = `${group}/${name}`.padEnd(34);
+  const count = `${rows.length} tensors`.padEnd(12);
+  return `${ok ? "ok  " : "MISS"} ${label} ${count} worst ${fraction(worst)} ${worst.tensor}`;
+}
+
+function tensorLine(row: Row): string {
+  return `  ${row.ok ? "ok  " : "MISS"} ${row.tensor} ${fraction(row)}${
+    row.note ? `: ${row.note}` : ""
+  }`;
+}
+
+function fraction({ error, tolerance }: Row): string {
+  return `${error.toExponential(1)} / ${tolerance.toExponential(1)}`;
+}

@@ -1,0 +1,242 @@
+// A packed batch on the device: what the forward pass needs of it, uploaded once. The packed record itself
+// (token kinds, positions, losses) comes from lib/data/pack.ts.
+
+import type { PackedBatch } from "../data/pack.ts";
+import { timestepFeatures } from "../data/position_tables.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { type AttentionMask, attentionMask } from "../ops/attention_mask.ts";
+import { type RopeTables, ropeTables } from "../ops/rope.ts";
+import { type RowIndex, rowIndex } from "../ops/rows.ts";
+import { Tensor } from "../tensor.ts";
+import { headSize, latentSize, type UniMedVLConfig } from "./config.ts";
+import type { Layout } from "./language.ts";
+
+/** Everything one forward pass reads, on the host. */
+export interface ModelInputs {
+  /** Token kinds, positions, splits and losses. */
+  packed: PackedBatch;
+  /** (N_vae, latent numbers) clean latents of every VAE token, in packed order. */
+  latents?: Float32Array;
+  /** (N_vae, latent numbers) standard normal noise; rows of clean tokens are not used. */
+  noise?: Float32Array;
+  /** (N_vae) timesteps in [0, 1], 0 for clean tokens: see {@link shiftTimesteps}. */
+  timesteps?: Float32Array;
+}
+
+/** Text tokens and their rows in the und stream. */
+interface TextPart {
+  ids: RowIndex;
+  rows: RowIndex;
+}
+
+/** ViT tokens: patches, position ids, their attention, their rows in the und stream. */
+interface VitPart {
+  patches: Tensor;
+  positions: RowIndex;
+  mask: AttentionMask;
+  rows: RowIndex;
+}
+
+/** VAE tokens: noisy latents, position ids, timestep features of each image and who uses which. */
+interface LatentPart {
+  noisy: Tensor;
+  positions: RowIndex;
+  features: Tensor;
+  timeRows: RowIndex;
+}
+
+/** Text loss: rows of the und stream that predict, and what. */
+interface TextTarget {
+  rows: RowIndex;
+  labels: Tensor;
+  weights: Float32Array;
+}
+
+/** Flow loss: rows of the gen stream that predict, and the velocities they should. */
+interface FlowTarget {
+  rows: RowIndex;
+  velocity: Tensor;
+}
+
+/** A batch ready for {@link UniMedVL.forward}. Its tensors belong to the scope it was made in. */
+export interface Batch {
+  layout: Layout;
+  text?: TextPart;
+  vit?: VitPart;
+  latent?: LatentPart;
+  textTarget?: TextTarget;
+  flowTarget?: FlowTarget;
+  /** Packed positions of the und and the gen rows. */
+  undIndexes: Int32Array;
+  genIndexes: Int32Array;
+}
+
+/**
+ * Timesteps from their logits: `t = σ(raw)`, then `t ← s·t / (1 + (s − 1)·t)`; −∞ becomes exactly 0.
+ *
+ * @param raw logits, one per VAE token
+ * @param shift s, at least 1 moves towards noise
+ */
+export function shiftTimesteps(raw: Float32Array, shift: number): Float32Array {
+  return raw.map((r) => {
+    const t = 1 / (1 + Math.exp(-r));
+    return (shift * t) / (1 + (shift - 1) * t);
+  });
+}
+
+/** Uploads a batch. @throws {TypeError} If an array has not the size the packed record calls for */
+export function prepareBatch(gpu: Gpu, config: UniMedVLConfig, inputs: ModelInputs): Batch {
+  const { packed } = inputs;
+  const genIndexes = packed.vaeTokenIndexes;
+  const undIndexes = mergedSorted(packed.textIndexes, packed.vitTokenIndexes);
+  const undRow = inverse(undIndexes, packed.sequenceLength);
+  const rowsOf = (indexes: Int32Array, row: Int32Array, total: number) =>
+    rowIndex(gpu, indexes.map((i) => row[i]), total);
+
+  const layout = makeLayout(gpu, config, packed, undIndexes, genIndexes);
+  const batch: Batch = { layout, undIndexes, genIndexes };
+  if (packed.textIndexes.length > 0) {
+    batch.text = {
+      ids: rowIndex(gpu, packed.textIds, config.language.vocabSize),
+      rows: rowsOf(packed.textIndexes, undRow, undIndexes.length),
+    };
+  }
+  if (packed.vitTokenIndexes.length > 0) {
+    batch.vit = {
+      ...vitPart(gpu, config, packed),
+      rows: rowsOf(packed.vitTokenIndexes, undRow, undIndexes.length),
+    };
+  }
+  if (genIndexes.length > 0) batch.latent = latentPart(gpu, config, inputs);
+  if (packed.ceLossIndexes.length > 0) {
+    batch.textTarget = {
+      rows: rowsOf(packed.ceLossIndexes, undRow, undIndexes.length),
+      labels: Tensor.from(gpu, packed.labelIds, [packed.labelIds.length]),
+      weights: packed.ceLossWeights,
+    };
+  }
+  if (packed.mseLossIndexes.length > 0) {
+    batch.flowTarget = {
+      rows: rowIndex(gpu, packed.mseRows, genIndexes.length),
+      velocity: targetVelocity(gpu, config, inputs, packed.mseRows),
+    };
+  }
+  return batch;
+}
+
+function makeLayout(
+  gpu: Gpu,
+  config: UniMedVLConfig,
+  packed: PackedBatch,
+  und: Int32Array,
+  gen: Int32Array,
+): Layout {
+  const { language } = config;
+  const layout: Layout = {
+    tokens: packed.sequenceLength,
+    rows: {},
+    rope: {},
+    mask: attentionMask(gpu, packed),
+  };
+  const tables = (indexes: Int32Array): RopeTables => {
+    const positions = indexes.map((i) => packed.positionIds[i]);
+    return ropeTables(gpu, positions, headSize(language), language.ropeTheta);
+  };
+  if (und.length > 0) {
+    layout.rows.und = rowIndex(gpu, und, packed.sequenceLength);
+    layout.rope.und = tables(und);
+  }
+  if (gen.length > 0) {
+    layout.rows.gen = rowIndex(gpu, gen, packed.sequenceLength);
+    layout.rope.gen = tables(gen);
+  }
+  return layout;
+}
+
+function vitPart(gpu: Gpu, config: UniMedVLConfig, packed: PackedBatch): Omit<VitPart, "rows"> {
+  const n = packed.vitTokenIndexes.length;
+  const width = config.vision.patchSize ** 2 * config.vision.numChannels;
+  const patches = expectSize(packed.vitTokens, n * width, "vitTokens");
+  const sample = new Int32Array(n);
+  let start = 0;
+  packed.vitSeqlens.forEach((length, image) => {
+    sample.fill(image, start, start + length);
+    start += length;
+  });
+  const mode = new Int32Array(n).fill(1);
+  return {
+    patches: Tensor.from(gpu, patches, [n, width]),
+    positions: rowIndex(gpu, packed.vitPositionIds, config.vitMaxNumPatchPerSide ** 2),
+    mask: attentionMask(gpu, { sample, split: sample, mode }),
+  };
+}
+
+function latentPart(gpu: Gpu, config: UniMedVLConfig, inputs: ModelInputs): LatentPart {
+  const { packed } = inputs;
+  const n = packed.vaeTokenIndexes.length;
+  const width = latentSize(config);
+  const latents = expectSize(inputs.latents, n * width, "latents");
+  const timesteps = expectSize(inputs.timesteps, n, "timesteps");
+  const noisy = latents.slice();
+  for (let row = 0; row < n; row++) {
+    const t = timesteps[row];
+    if (t === 0) continue;
+    const noise = expectSize(inputs.noise, n * width, "noise");
+    for (let i = row * width; i < (row + 1) * width; i++) {
+      noisy[i] = (1 - t) * latents[i] + t * noise[i];
+    }
+  }
+  const distinct = [...new Set(timesteps)];
+  const place = new Map(distinct.map((t, i) => [t, i]));
+  const features = timestepFeatures(Float32Array.from(distinct));
+  return {
+    noisy: Tensor.from(gpu, noisy, [n, width]),
+    positions: rowIndex(gpu, packed.latentPositionIds, config.maxLatentSize ** 2),
+    features: Tensor.from(gpu, features, [distinct.length, features.length / distinct.length]),
+    timeRows: rowIndex(gpu, Int32Array.from(timesteps, (t) => place.get(t)!), distinct.length),
+  };
+}
+
+function targetVelocity(
+  gpu: Gpu,
+  config: UniMedVLConfig,
+  inputs: ModelInputs,
+  rows: Int32Array,
+): Tensor {
+  const width = latentSize(config);
+  const total = inputs.packed.vaeTokenIndexes.length * width;
+  const latents = expectSize(inputs.latents, total, "latents");
+  const noise = expectSize(inputs.noise, total, "noise");
+  const velocity = new Float32Array(rows.length * width);
+  rows.forEach((row, r) => {
+    for (let c = 0; c < width; c++) {
+      velocity[r * width + c] = noise[row * width + c] - latents[row * width + c];
+    }
+  });
+  return Tensor.from(gpu, velocity, [rows.length, width]);
+}
+
+function expectSize(data: Float32Array | undefined, size: number, what: string): Float32Array {
+  if (data?.length !== size) {
+    throw new TypeError(
+      `Cannot prepare a batch: ${what} has ${
+        data?.length ?? 0
+      } values, the packed tokens need ${size}`,
+    );
+  }
+  return data;
+}
+
+function mergedSorted(a: Int32Array, b: Int32Array): Int32Array {
+  const all = new Int32Array(a.length + b.length);
+  all.set(a);
+  all.set(b, a.length);
+  return all.sort();
+}
+
+/** Row of each packed position in a list of positions; −1 where it is not in the list. */
+function inverse(indexes: Int32Array, total: number): Int32Array {
+  const row = new Int32Array(total).fill(-1);
+  indexes.forEach((position, i) => row[position] = i);
+  return row;
+}

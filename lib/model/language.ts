@@ -1,0 +1,177 @@
+// The two-expert decoder: every token uses the weights of its expert, keys and values of both meet in one
+// attention (reference: PackedAttentionMoT, Qwen2MoTDecoderLayer). The two residual streams are kept apart,
+// rows in packed order, and only queries, keys and values are merged.
+
+import { detach, reshape } from "../autograd.ts";
+import { swigluMlp } from "../nn/mlp.ts";
+import type { Parameters } from "../nn/parameters.ts";
+import { keepSite, type Site, within } from "../nn/site.ts";
+import { add } from "../ops/add.ts";
+import { attention } from "../ops/attention.ts";
+import type { AttentionMask } from "../ops/attention_mask.ts";
+import { linear } from "../ops/linear.ts";
+import { rmsNorm } from "../ops/rms_norm.ts";
+import { rope, type RopeTables } from "../ops/rope.ts";
+import { gatherRows, mergeRows, type RowIndex } from "../ops/rows.ts";
+import type { Tensor } from "../tensor.ts";
+import { headSize, type LanguageConfig } from "./config.ts";
+
+/** The two experts. */
+export const EXPERTS = ["und", "gen"] as const;
+export type Expert = (typeof EXPERTS)[number];
+
+/** Residual streams (rows of the expert's tokens, C); an expert without tokens is absent. */
+export type Streams = { [E in Expert]?: Tensor };
+
+/** Where each expert's rows stand in the packed sequence, and their rotary tables. */
+export interface Layout {
+  /** Packed tokens N. */
+  tokens: number;
+  rows: { [E in Expert]?: RowIndex };
+  rope: { [E in Expert]?: RopeTables };
+  mask: AttentionMask;
+}
+
+/** Choices of one pass that change gradients or skip work, never values that are used. */
+export interface DecoderOptions {
+  site?: Site;
+  /**
+   * True for layers where gen queries see und keys and values without passing a gradient to them:
+   * the route from the flow loss into the und expert is cut there.
+   */
+  blocked?: (layer: number) => boolean;
+  /** False if nobody reads the und stream after the last layer (no text loss): its tail is skipped. */
+  needUnd?: boolean;
+}
+
+interface Heads {
+  q: Streams;
+  k: Streams;
+  v: Streams;
+}
+
+/**
+ * All layers and the final norms.
+ *
+ * @param x streams of (N_und, C) and (N_gen, C)
+ * @param p parameters with the prefixes `und` and `gen`
+ * @returns final-normed streams; `und` is absent when `needUnd` is false
+ */
+export function decode(
+  x: Streams,
+  p: Parameters,
+  config: LanguageConfig,
+  layout: Layout,
+  options: DecoderOptions = {},
+): Streams {
+  const site = options.site ?? keepSite;
+  for (let i = 0; i < config.numHiddenLayers; i++) {
+    const last = i === config.numHiddenLayers - 1;
+    x = decoderLayer(x, p, i, config, layout, {
+      ...options,
+      needUnd: !last || options.needUnd !== false,
+    });
+  }
+  const out: Streams = {};
+  for (const e of EXPERTS) {
+    const h = x[e];
+    if (!h) continue;
+    out[e] = site(`${e}.out`, rmsNorm(h, p.get(`${e}.norm.weight`), config.rmsNormEps));
+  }
+  return out;
+}
+
+/** One layer: attention and feed-forward, each behind an RMSNorm and added to the stream. */
+export function decoderLayer(
+  x: Streams,
+  p: Parameters,
+  index: number,
+  config: LanguageConfig,
+  layout: Layout,
+  options: DecoderOptions = {},
+): Streams {
+  const site = options.site ?? keepSite;
+  const blocked = options.blocked?.(index) ?? false;
+  const needUnd = options.needUnd !== false;
+  const heads: Heads = { q: {}, k: {}, v: {} };
+  const sites: { [E in Expert]?: Site } = {};
+  for (const e of EXPERTS) {
+    const h = x[e];
+    if (!h) continue;
+    const here = sites[e] = within(site, `${e}.layers.${index}`);
+    x[e] = here("in", h);
+    const rotary = layout.rope[e];
+    if (!rotary) throw new Error(`internal: no rotary tables for ${e} tokens`);
+    const attn = p.sub(`${e}.layers.${index}.attn`);
+    projectHeads(heads, e, x[e]!, attn, rotary, config, within(here, "attn"));
+  }
+  const mixed = mixHeads(heads, layout, blocked, needUnd);
+
+  const out: Streams = {};
+  for (const e of EXPERTS) {
+    const h = x[e];
+    const o = mixed[e];
+    const here = sites[e];
+    if (!h || !o || !here) continue;
+    const layer = p.sub(`${e}.layers.${index}`);
+    const rows = reshape(here("attn.heads", o), [h.dim(0), config.hiddenSize]);
+    const mid = here("mid", add(h, here("attn.out", linear(rows, layer.get("attn.o.weight")))));
+    const normed = rmsNorm(mid, layer.get("mlp.norm.weight"), config.rmsNormEps);
+    const mlp = swigluMlp(here("mlp.norm", normed), layer.sub("mlp"), within(here, "mlp"));
+    out[e] = here("out", add(mid, here("mlp.out", mlp)));
+  }
+  return out;
+}
+
+/** Queries, keys, values of one expert: projected, normed per head, rotated. */
+function projectHeads(
+  heads: Heads,
+  e: Expert,
+  h: Tensor,
+  p: Parameters,
+  rotary: RopeTables,
+  config: LanguageConfig,
+  site: Site,
+): void {
+  const rows = h.dim(0);
+  const size = headSize(config);
+  const a = site("norm", rmsNorm(h, p.get("norm.weight"), config.rmsNormEps));
+  const project = (name: "q" | "k" | "v", count: number) =>
+    reshape(linear(a, p.get(`${name}.weight`), p.get(`${name}.bias`)), [rows, count, size]);
+  const turned = (name: "q" | "k", count: number) => {
+    const normed = rmsNorm(project(name, count), p.get(`${name}Norm.weight`), config.rmsNormEps);
+    return site(name, rope(normed, rotary));
+  };
+  heads.q[e] = turned("q", config.numAttentionHeads);
+  heads.k[e] = turned("k", config.numKeyValueHeads);
+  heads.v[e] = site("v", project("v", config.numKeyValueHeads));
+}
+
+/**
+ * The shared attention, its result given back per expert. With a blocked route, gen rows are computed
+ * from cut-off und keys and values; where und rows need a gradient too, they get a pass of their own.
+ */
+function mixHeads(heads: Heads, layout: Layout, blocked: boolean, needUnd: boolean): Streams {
+  const { und, gen } = layout.rows;
+  const q = mergeStreams(heads.q, layout);
+  const attend = (k: Streams, v: Streams) =>
+    attention(q, mergeStreams(k, layout), mergeStreams(v, layout), layout.mask);
+  const cut = (part: Streams): Streams => part.und ? { ...part, und: detach(part.und) } : part;
+
+  const out: Streams = {};
+  const split = blocked && heads.q.gen !== undefined;
+  const forGen = split ? attend(cut(heads.k), cut(heads.v)) : attend(heads.k, heads.v);
+  if (heads.q.gen && gen) out.gen = heads.q.und ? gatherRows(forGen, gen) : forGen;
+  if (heads.q.und && und && needUnd) {
+    const forUnd = split ? attend(heads.k, heads.v) : forGen;
+    out.und = heads.q.gen ? gatherRows(forUnd, und) : forUnd;
+  }
+  return out;
+}
+
+/** Rows of both experts in packed order; an expert alone already is. */
+function mergeStreams(part: Streams, layout: Layout): Tensor {
+  const { und, gen } = part;
+  if (!und || !gen) return (und ?? gen)!;
+  return mergeRows([und, gen], [layout.rows.und!, layout.rows.gen!], layout.tokens);
+}

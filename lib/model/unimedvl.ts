@@ -1,0 +1,124 @@
+// The whole model: text, ViT and VAE tokens through one two-expert decoder, with both heads and both
+// per-token losses (reference: Bagel.forward).
+
+import type { Gpu } from "../gpu/device.ts";
+import type { Parameters } from "../nn/parameters.ts";
+import { keepSite, type Site } from "../nn/site.ts";
+import { add } from "../ops/add.ts";
+import { crossEntropy } from "../ops/cross_entropy.ts";
+import { linear } from "../ops/linear.ts";
+import { mse } from "../ops/mse.ts";
+import { gatherRows, mergeRows } from "../ops/rows.ts";
+import { silu } from "../ops/unary.ts";
+import type { Tensor } from "../tensor.ts";
+import type { Batch } from "./batch.ts";
+import type { UniMedVLConfig } from "./config.ts";
+import { decode, type DecoderOptions, type Streams } from "./language.ts";
+import { connect, encodePatches } from "./vision.ts";
+
+/** What a forward pass gives. */
+export interface Outputs {
+  /** Decoder inputs per expert, rows in packed order. */
+  inputs: Streams;
+  /** Final-normed hidden rows per expert. */
+  hidden: Streams;
+  /** (M, V) logits at the positions with a text loss. */
+  logits?: Tensor;
+  /** (M, latent numbers) predicted velocity at the positions with a flow loss. */
+  velocity?: Tensor;
+  /** (M) cross-entropy per predicted token. */
+  textLoss?: Tensor;
+  /** (M) squared error of the velocity, mean over the latent's numbers, per token. */
+  flowLoss?: Tensor;
+}
+
+/** A model: config and weights on one device. */
+export class UniMedVL {
+  readonly gpu: Gpu;
+  readonly config: UniMedVLConfig;
+  /** Weights under our names (see weights.ts). */
+  readonly parameters: Parameters;
+
+  constructor(gpu: Gpu, config: UniMedVLConfig, parameters: Parameters) {
+    this.gpu = gpu;
+    this.config = config;
+    this.parameters = parameters;
+  }
+
+  /**
+   * One pass over a packed batch.
+   *
+   * @param options `site` sees every named value; `blocked` cuts gradient routes
+   */
+  forward(
+    batch: Batch,
+    options: Omit<DecoderOptions, "needUnd"> & { allHidden?: boolean } = {},
+  ): Outputs {
+    const site = options.site ?? keepSite;
+    const p = this.parameters;
+    const inputs: Streams = {};
+    const und = this.#undInputs(batch, site);
+    if (und) inputs.und = und;
+    if (batch.latent) inputs.gen = site("latent.embed", this.#genInputs(batch));
+
+    const needUnd = batch.textTarget !== undefined || options.allHidden === true ||
+      site !== keepSite;
+    const streams = { ...inputs };
+    const hidden = decode(streams, p, this.config.language, batch.layout, { ...options, needUnd });
+    const out: Outputs = { inputs, hidden };
+    if (batch.textTarget && hidden.und) {
+      const rows = gatherRows(hidden.und, batch.textTarget.rows);
+      out.logits = site("logits", linear(rows, p.get("text.head.weight")));
+      out.textLoss = crossEntropy(out.logits, batch.textTarget.labels);
+    }
+    if (batch.flowTarget && hidden.gen) {
+      out.velocity = site("velocity", this.velocity(gatherRows(hidden.gen, batch.flowTarget.rows)));
+      out.flowLoss = mse(out.velocity, batch.flowTarget.velocity);
+    }
+    return out;
+  }
+
+  /** The flow head: final-normed gen rows (M, C) → velocities (M, latent numbers). */
+  velocity(rows: Tensor): Tensor {
+    const p = this.parameters;
+    return linear(rows, p.get("latent.out.weight"), p.get("latent.out.bias"));
+  }
+
+  /** Gives the weights back. */
+  dispose(): void {
+    this.parameters.dispose();
+  }
+
+  #undInputs(batch: Batch, site: Site): Tensor | undefined {
+    const p = this.parameters;
+    const { text, vit } = batch;
+    const words = text && site("text.embed", gatherRows(p.get("text.embed.weight"), text.ids));
+    const features = vit &&
+      encodePatches(vit.patches, vit.positions, vit.mask, p, this.config.vision, site);
+    const images = vit && features && connect(features, vit.positions, p, site);
+    if (!words || !images) return words ?? images;
+    return mergeRows([words, images], [text.rows, vit.rows], batch.undIndexes.length);
+  }
+
+  /** Noisy latents → decoder width, plus timestep and position. */
+  #genInputs(batch: Batch): Tensor {
+    const p = this.parameters;
+    const { noisy, positions, features, timeRows } = batch.latent!;
+    const projected = linear(noisy, p.get("latent.in.weight"), p.get("latent.in.bias"));
+    const time = timeEmbedding(features, p);
+    const placed = add(projected, gatherRows(time, timeRows));
+    return add(placed, gatherRows(p.get("latent.position"), positions));
+  }
+}
+
+/**
+ * Timestep embedding: `fc2(silu(fc1(features)))`, features as made by `timestepFeatures`.
+ *
+ * @param features (M, 256)
+ * @returns (M, C)
+ */
+export function timeEmbedding(features: Tensor, p: Parameters): Tensor {
+  const t = p.sub("latent.time");
+  const hidden = silu(linear(features, t.get("fc1.weight"), t.get("fc1.bias")));
+  return linear(hidden, t.get("fc2.weight"), t.get("fc2.bias"));
+}

@@ -1,0 +1,83 @@
+// One objective of a training step: a packed batch, the losses taken from it and the gradient routes that
+// are open. Understanding and generation samples are separate objectives, so that each can be clipped on
+// its own: with one global norm, the flow gradient rescales the updates of the und expert.
+
+import { backward } from "../autograd.ts";
+import { type ModelInputs, prepareBatch } from "../model/batch.ts";
+import type { DecoderOptions } from "../model/language.ts";
+import type { UniMedVL } from "../model/unimedvl.ts";
+import { add } from "../ops/add.ts";
+import { weightedSum } from "../ops/sum.ts";
+import { scale } from "../ops/unary.ts";
+import { Tensor } from "../tensor.ts";
+
+/** What a step learns from. */
+export interface Objective {
+  /** Name in metrics: `text`, `flow`, `all`. */
+  name: string;
+  inputs: ModelInputs;
+  /** Factor of the mean cross-entropy. Default: 1. */
+  textWeight?: number;
+  /** Factor of the mean flow error. Default: 1. */
+  flowWeight?: number;
+  /** Weight each text by 1/√(its predicted tokens), as `ce_loss_reweighting`. Default: false. */
+  reweightText?: boolean;
+  /** Layers where the flow loss must not reach und keys and values. */
+  blocked?: DecoderOptions["blocked"];
+}
+
+/** Losses (scalars, absent where the batch has none) and gradients of one objective. */
+export interface ObjectiveResult {
+  text?: Tensor;
+  flow?: Tensor;
+  total: Tensor;
+  gradients: Map<Tensor, Tensor>;
+}
+
+/**
+ * Means over predicted tokens, `text = Σ w·ce / Σ w` and `flow = Σ mse / n`, and the gradients of
+ * `textWeight · text + flowWeight · flow` (reference: train loop of BAGEL, §3 of its loss).
+ *
+ * @throws {TypeError} If the batch has no loss at all
+ */
+export function runObjective(model: UniMedVL, objective: Objective): ObjectiveResult {
+  const { text, flow, total } = objectiveLoss(model, objective);
+  const gradients = backward(total);
+  const result: ObjectiveResult = { total, gradients };
+  if (text) result.text = text;
+  if (flow) result.flow = flow;
+  return result;
+}
+
+/** The losses of an objective, recorded but not differentiated. */
+export function objectiveLoss(
+  model: UniMedVL,
+  objective: Objective,
+): Omit<ObjectiveResult, "gradients"> {
+  const { gpu, config } = model;
+  const batch = prepareBatch(gpu, config, objective.inputs);
+  const out = model.forward(batch, objective.blocked ? { blocked: objective.blocked } : {});
+  const losses: { text?: Tensor; flow?: Tensor } = {};
+  const parts: Tensor[] = [];
+  if (out.textLoss && batch.textTarget) {
+    const n = out.textLoss.size;
+    const raw = objective.reweightText ? batch.textTarget.weights : new Float32Array(n).fill(1);
+    const sum = raw.reduce((a, b) => a + b, 0);
+    const weights = Tensor.from(gpu, raw.map((w) => w / sum), [n]);
+    losses.text = weightedSum(out.textLoss, weights);
+    parts.push(weighted(losses.text, objective.textWeight));
+  }
+  if (out.flowLoss) {
+    const n = out.flowLoss.size;
+    losses.flow = weightedSum(out.flowLoss, Tensor.from(gpu, new Float32Array(n).fill(1 / n), [n]));
+    parts.push(weighted(losses.flow, objective.flowWeight));
+  }
+  if (parts.length === 0) {
+    throw new TypeError(`Cannot train on objective "${objective.name}": its batch has no loss`);
+  }
+  return { ...losses, total: parts.length === 2 ? add(parts[0], parts[1]) : parts[0] };
+}
+
+function weighted(loss: Tensor, factor = 1): Tensor {
+  return factor === 1 ? loss : scale(loss, factor);
+}

@@ -1,0 +1,88 @@
+// One optimizer step: gradients of each objective, clipping, update. Nothing is read back here: losses and
+// norms stay on the device until somebody wants to see them.
+
+import type { UniMedVL } from "../model/unimedvl.ts";
+import { clipScale, sumSquares } from "../ops/global_norm.ts";
+import { scaledSum } from "../ops/scaled_sum.ts";
+import { Tensor, tidy } from "../tensor.ts";
+import type { AdamW } from "./adamw.ts";
+import { type Objective, runObjective } from "./objective.ts";
+
+/** How gradients are clipped. */
+export interface Clip {
+  /** Largest L2 norm. */
+  maxNorm: number;
+  /** `objective`: each objective by its own norm; `global`: all by the norm of their sum. */
+  over: "objective" | "global";
+}
+
+/** One-element tensors by name, such as `text`, `flow`, `flow/norm`; read them with `readAll`. */
+export type StepMetrics = Map<string, Tensor>;
+
+interface Scaled {
+  gradient: Tensor;
+  factor: Tensor;
+}
+
+/**
+ * Updates the model once.
+ *
+ * @param objectives each is differentiated on its own; a parameter gets the sum of what reaches it
+ * @returns losses before the update and squared gradient norms (`<objective>/norm2`, before clipping),
+ *   kept until disposed
+ */
+export function trainStep(
+  model: UniMedVL,
+  optimizer: AdamW,
+  objectives: readonly Objective[],
+  options: { learningRate: number; clip?: Clip },
+): StepMetrics {
+  return tidy(() => {
+    const { gpu } = model;
+    const one = Tensor.from(gpu, [1], [1]);
+    const metrics: StepMetrics = new Map();
+    const total = new Map<Tensor, Scaled>();
+    const each = options.clip?.over === "objective" ? options.clip : undefined;
+    for (const objective of objectives) {
+      const { text, flow, gradients } = runObjective(model, objective);
+      if (text) metrics.set("text", text);
+      if (flow) metrics.set("flow", flow);
+      const norm2 = sumSquares([...gradients.values()]);
+      metrics.set(`${objective.name}/norm2`, norm2);
+      const factor = each ? clipScale(norm2, each.maxNorm) : one;
+      for (const [weight, gradient] of gradients) {
+        join(total, weight, { gradient, factor }, one);
+      }
+    }
+    if (options.clip?.over === "global") clipTogether(total, options.clip.maxNorm, one, metrics);
+    optimizer.step(total, options.learningRate);
+    return metrics;
+  });
+}
+
+function join(total: Map<Tensor, Scaled>, weight: Tensor, next: Scaled, one: Tensor): void {
+  const before = total.get(weight);
+  if (!before) {
+    total.set(weight, next);
+    return;
+  }
+  const gradient = scaledSum(before.gradient, before.factor, next.gradient, next.factor);
+  before.gradient.dispose();
+  next.gradient.dispose();
+  total.set(weight, { gradient, factor: one });
+}
+
+function clipTogether(
+  total: Map<Tensor, Scaled>,
+  maxNorm: number,
+  one: Tensor,
+  metrics: StepMetrics,
+): void {
+  if ([...total.values()].some(({ factor }) => factor !== one)) {
+    throw new Error("internal: gradients are clipped twice");
+  }
+  const norm2 = sumSquares([...total.values()].map(({ gradient }) => gradient));
+  metrics.set("norm2", norm2);
+  const factor = clipScale(norm2, maxNorm);
+  for (const scaled of total.values()) scaled.factor = factor;
+}
