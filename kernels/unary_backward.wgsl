@@ -1,0 +1,24 @@
+// unary_backward: dx[i] = op(x[i]) · dy[i], where op is the slope of the function differentiated
+//
+// x, dy, dx  n values, seen as vec4
+// grid       folded: one invocation per four values
+// parts      one that defines op(x: vec4f) -> vec4f
+
+override BLOCK: u32 = 64;
+
+struct Params { n: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(BLOCK)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * BLOCK + lane;
+  if (i * 4u < params.n) { dx[i] = op(x[i]) * dy[i]; }
+}
