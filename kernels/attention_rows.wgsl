@@ -1,0 +1,74 @@
+// attention: y[i, h] = Σ_j p_ij v[j, g],  p_ij = exp(scale q[i, h] · k[j, g] - lse[h, i]),  g = h / group
+// over the keys j that query i may attend to. One invocation per (query, head), keys in tiles of eight
+// with a running maximum (Milakov and Gimelshein 2018; Rabe and Staats 2021), so that no score is stored.
+//
+// q, y    (queries, heads, D)           k, v  (keys, heads / group, D)
+// lse     (heads, queries)              table mask entries and key ranges, see lib/ops/attention_mask.ts
+// grid    (blocks of 8 queries, heads)
+// parts   common/attention_mask.wgsl, common/rows_plain.wgsl or common/rows_subgroup.wgsl
+
+const D4 = 8u; // head size in vec4
+
+struct Params {
+  queries: u32, keys: u32, heads: u32, group: u32,
+  offset: u32,      // index of query 0 among the keys
+  key_tokens: u32, key_ranges: u32, // where they start in the table
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<vec4f>;
+@group(0) @binding(1) var<storage, read> k: array<vec4f>;
+@group(0) @binding(2) var<storage, read> v: array<vec4f>;
+@group(0) @binding(3) var<storage, read> table: array<vec4i>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(6) var<uniform> params: Params;
+
+fn row_a(i: u32) -> vec4f { return k[i]; }
+fn row_b(i: u32) -> vec4f { return v[i]; }
+fn other_token(i: u32) -> vec4i { return table[params.key_tokens + i]; }
+fn other_pair(i: u32) -> vec2f { return vec2f(0.0); }
+fn sees(own: vec4i, index: u32, other: vec4i, other_index: u32) -> bool {
+  return may_attend(own, index, other, other_index);
+}
+
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let head = group.y;
+  let query = group.x * 8u + lane;
+  let own_row = min(query, params.queries - 1u);
+  let own = table[own_row];
+  let index = own_row + params.offset;
+  let start = (own_row * params.heads + head) * D4;
+  let kv_stride = params.heads / params.group * D4;
+  let kv = head / params.group * D4;
+
+  var x: array<vec4f, D4>;
+  var sum: array<vec4f, D4>;
+  for (var c = 0u; c < D4; c++) { x[c] = q[start + c] * params.scale; }
+  var top = -1e30;
+  var total = 0.0;
+
+  let range = table[params.key_ranges + group.x];
+  for (var tile = u32(range.x); tile < u32(range.y); tile += 8u) {
+    let rows = rows_from(tile, params.keys - 1u, lane);
+    var s = Eight(vec4f(0.0), vec4f(0.0));
+    for (var c = 0u; c < D4; c++) {
+      let d = dots_a(x[c], rows, kv_stride, kv + c);
+      s = Eight(s.lo + d.lo, s.hi + d.hi);
+    }
+    s = masked(s, own, index, rows, -1e30);
+    let four = max(s.lo, s.hi);
+    let next = max(top, max(max(four.x, four.y), max(four.z, four.w)));
+    let keep = exp(top - next); // wipes what fully masked tiles left behind
+    let p = Eight(exp(s.lo - next), exp(s.hi - next));
+    for (var c = 0u; c < D4; c++) { sum[c] = sum[c] * keep + sum_b(p, rows, kv_stride, kv + c); }
+    let each = p.lo + p.hi;
+    total = total * keep + (each.x + each.y) + (each.z + each.w);
+    top = next;
+  }
+  if (query < params.queries) {
+    for (var c = 0u; c < D4; c++) { y[start + c] = sum[c] / total; }
+    lse[head * params.queries + query] = top + log(total);
+  }
+}

@@ -1,0 +1,82 @@
+// attention, backward to keys and values, over every query i and head h of the key's group:
+//   dv[j, g] = Σ_hi p_ij dy[i, h],   dk[j, g] = scale Σ_hi p_ij (dy[i, h] · v[j, g] - delta[h, i]) q[i, h]
+// One invocation per (key, key head), queries in tiles of eight, heads one after the other.
+//
+// q, dy      (queries, heads, D)       k, v, dk, dv  (keys, heads / group, D)
+// stats      (heads, queries) pairs (lse, delta)
+// grid       (blocks of 8 keys, heads / group)
+// parts      common/attention_mask.wgsl, common/rows_plain.wgsl or common/rows_subgroup.wgsl
+
+const D4 = 8u; // head size in vec4
+
+struct Params {
+  queries: u32, keys: u32, heads: u32, group: u32,
+  offset: u32,
+  key_tokens: u32, query_ranges: u32,
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read> q: array<vec4f>;
+@group(0) @binding(1) var<storage, read> k: array<vec4f>;
+@group(0) @binding(2) var<storage, read> v: array<vec4f>;
+@group(0) @binding(3) var<storage, read> table: array<vec4i>;
+@group(0) @binding(4) var<storage, read> dy: array<vec4f>;
+@group(0) @binding(5) var<storage, read> stats: array<vec2f>;
+@group(0) @binding(6) var<storage, read_write> dk: array<vec4f>;
+@group(0) @binding(7) var<storage, read_write> dv: array<vec4f>;
+@group(0) @binding(8) var<uniform> params: Params;
+
+fn row_a(i: u32) -> vec4f { return q[i]; }
+fn row_b(i: u32) -> vec4f { return dy[i]; }
+fn other_token(i: u32) -> vec4i { return table[i]; }
+fn other_pair(i: u32) -> vec2f { return stats[i]; }
+fn sees(own: vec4i, index: u32, other: vec4i, other_index: u32) -> bool {
+  return may_attend(other, other_index + params.offset, own, index);
+}
+
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let key = group.x * 8u + lane;
+  let own_row = min(key, params.keys - 1u);
+  let own = table[params.key_tokens + own_row];
+  let start = (own_row * (params.heads / params.group) + group.y) * D4;
+  let stride = params.heads * D4;
+
+  var x: array<vec4f, D4>;
+  var z: array<vec4f, D4>;
+  var dx: array<vec4f, D4>;
+  var dz: array<vec4f, D4>;
+  for (var c = 0u; c < D4; c++) {
+    x[c] = k[start + c] * params.scale;
+    z[c] = v[start + c];
+  }
+
+  let range = table[params.query_ranges + group.x];
+  for (var h = group.y * params.group; h < (group.y + 1u) * params.group; h++) {
+    for (var tile = u32(range.x); tile < u32(range.y); tile += 8u) {
+      let rows = rows_from(tile, params.queries - 1u, lane);
+      var s = Eight(vec4f(0.0), vec4f(0.0));
+      var dp = Eight(vec4f(0.0), vec4f(0.0));
+      for (var c = 0u; c < D4; c++) {
+        let d = dots_a(x[c], rows, stride, h * D4 + c);
+        s = Eight(s.lo + d.lo, s.hi + d.hi);
+        let e = dots_b(z[c], rows, stride, h * D4 + c);
+        dp = Eight(dp.lo + e.lo, dp.hi + e.hi);
+      }
+      s = masked(s, own, own_row, rows, -1e30);
+      let stat = pairs(rows, h * params.queries);
+      let p = Eight(exp(s.lo - stat.first.lo), exp(s.hi - stat.first.hi));
+      let ds = Eight(p.lo * (dp.lo - stat.second.lo), p.hi * (dp.hi - stat.second.hi));
+      for (var c = 0u; c < D4; c++) {
+        dx[c] += sum_a(ds, rows, stride, h * D4 + c);
+        dz[c] += sum_b(p, rows, stride, h * D4 + c);
+      }
+    }
+  }
+  if (key < params.keys) {
+    for (var c = 0u; c < D4; c++) {
+      dk[start + c] = dx[c] * params.scale;
+      dv[start + c] = dz[c];
+    }
+  }
+}
