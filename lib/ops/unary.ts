@@ -1,9 +1,10 @@
-// Functions of one value: a table of formulas and slopes, run by one kernel each way. SwiGLU, the gated
-// pair in use, has a fused kernel of its own.
+// Functions of one value: a table of formulas and slopes, run by one kernel each way. Scaling, and SwiGLU,
+// the gated pair in use, have kernels of their own.
 
 import backwardCode from "../../kernels/unary_backward.wgsl" with { type: "text" };
 import forwardCode from "../../kernels/unary.wgsl" with { type: "text" };
 import gelu from "../../kernels/common/gelu_tanh.wgsl" with { type: "text" };
+import scaleCode from "../../kernels/scale.wgsl" with { type: "text" };
 import sigmoid from "../../kernels/common/sigmoid.wgsl" with { type: "text" };
 import swigluBackwardCode from "../../kernels/swiglu_backward.wgsl" with { type: "text" };
 import swigluCode from "../../kernels/swiglu.wgsl" with { type: "text" };
@@ -28,6 +29,7 @@ export const UNARY = {
 
 const forward = new Kernel("unary", { main: forwardCode, parts: UNARY.silu.value });
 const backward = new Kernel("unary_backward", { main: backwardCode, parts: UNARY.silu.slope });
+const scaleKernel = new Kernel("scale", { main: scaleCode });
 const swigluForward = new Kernel("swiglu", { main: swigluCode, parts: [sigmoid] });
 const swigluBackward = new Kernel("swiglu_backward", {
   main: swigluBackwardCode,
@@ -62,6 +64,22 @@ export function silu(x: Tensor): Tensor {
  */
 export function geluTanh(x: Tensor): Tensor {
   return unary(x, UNARY.geluTanh);
+}
+
+/**
+ * Scaling `y = s · x` by a number `s`.
+ *
+ * @param x (…)
+ * @returns (…)
+ */
+export function scale(x: Tensor, s: number): Tensor {
+  return record(scaled(x, s), [x], (dy) => [scaled(dy, s)]);
+}
+
+function scaled(x: Tensor, s: number): Tensor {
+  const y = Tensor.empty(x.gpu, x.shape);
+  runPointwise(scaleKernel, x.gpu, { x, y }, x.size, { params: { s } });
+  return y;
 }
 
 /**

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { mul } from "../../lib/ops/mul.ts";
-import { axpy, scale, sub } from "../../lib/ops/scale.ts";
+import { axpy, sub } from "../../lib/ops/axpy.ts";
+import { scale } from "../../lib/ops/unary.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { checkOp, GPU_TEST, testGpu } from "../helpers.ts";
 import { narrowGpu } from "./variants.ts";

@@ -1,30 +1,13 @@
-// A tensor times a number, and a sum with one side scaled.
+// Sum with one side scaled, and the difference as its special case.
 
-import axpyCode from "../../kernels/axpy.wgsl" with { type: "text" };
-import scaleCode from "../../kernels/scale.wgsl" with { type: "text" };
+import code from "../../kernels/axpy.wgsl" with { type: "text" };
 import { record } from "../autograd.ts";
 import { Kernel } from "../gpu/kernel.ts";
 import { runPointwise } from "../gpu/pointwise.ts";
 import { Tensor } from "../tensor.ts";
+import { scale } from "./unary.ts";
 
-const scaleKernel = new Kernel("scale", { main: scaleCode });
-const axpyKernel = new Kernel("axpy", { main: axpyCode });
-
-function scaled(x: Tensor, s: number): Tensor {
-  const y = Tensor.empty(x.gpu, x.shape);
-  runPointwise(scaleKernel, x.gpu, { x, y }, x.size, { params: { s } });
-  return y;
-}
-
-/**
- * `y = s · x` for a number `s`.
- *
- * @param x (…)
- * @returns (…)
- */
-export function scale(x: Tensor, s: number): Tensor {
-  return record(scaled(x, s), [x], (dy) => [scaled(dy, s)]);
-}
+const kernel = new Kernel("axpy", { main: code });
 
 /**
  * `z = a · x + y` for a number `a`.
@@ -41,8 +24,8 @@ export function axpy(a: number, x: Tensor, y: Tensor): Tensor {
     );
   }
   const z = Tensor.empty(x.gpu, x.shape);
-  runPointwise(axpyKernel, x.gpu, { x, y, z }, x.size, { params: { a } });
-  return record(z, [x, y], (dz, needs) => [needs[0] ? scaled(dz, a) : null, dz]);
+  runPointwise(kernel, x.gpu, { x, y, z }, x.size, { params: { a } });
+  return record(z, [x, y], (dz, needs) => [needs[0] ? scale(dz, a) : null, dz]);
 }
 
 /**
