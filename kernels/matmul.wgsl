@@ -1,0 +1,60 @@
+// matmul: c[m, n] = Σ_k a[m, k] b[k, n] (+ bias[n]), the portable kernel. Each invocation keeps a tile of
+// 4 ROW_BLOCKS × 4 COLUMN_BLOCKS sums in registers and reads its operands in 4×4 blocks.
+//
+// a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
+// grid     x over columns, y over rows, one workgroup per GROUP_X × GROUP_Y tiles
+// parts    common/matmul_block.wgsl and one of common/matmul_vec4.wgsl (cell = vec4f), matmul_scalar.wgsl
+
+alias cell = vec4f;               // what one load brings: vec4f, or f32 for unaligned rows
+override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
+override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
+override ROW_BLOCKS: u32 = 2;     // 1 or 2
+override COLUMN_BLOCKS: u32 = 2;  // 1 or 2
+override GROUP_X: u32 = 8;
+override GROUP_Y: u32 = 8;
+
+struct Params {
+  rows: u32, columns: u32, inner: u32,
+  a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
+  a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
+  add_bias: u32, add_to_c: u32, // 1: c = a·b + bias, c = c + a·b
+}
+
+@group(0) @binding(0) var<storage, read> a: array<cell>;
+@group(0) @binding(1) var<storage, read> b: array<cell>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<cell>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+@compute @workgroup_size(GROUP_X, GROUP_Y)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let row = id.y * 4u * ROW_BLOCKS;
+  let column = id.x * 4u * COLUMN_BLOCKS;
+  if (row >= params.rows || column >= params.columns) { return; }
+  var c00 = mat4x4f();
+  var c01 = mat4x4f();
+  var c10 = mat4x4f();
+  var c11 = mat4x4f();
+  for (var k = 0u; k < params.inner; k += 4u) {
+    let a0 = load_a(row, k);
+    let b0 = load_b(k, column);
+    c00 = multiply_add(c00, a0, b0);
+    if (COLUMN_BLOCKS > 1u) {
+      let b1 = load_b(k, column + 4u);
+      c01 = multiply_add(c01, a0, b1);
+      if (ROW_BLOCKS > 1u) {
+        let a1 = load_a(row + 4u, k);
+        c10 = multiply_add(c10, a1, b0);
+        c11 = multiply_add(c11, a1, b1);
+      }
+    } else if (ROW_BLOCKS > 1u) {
+      c10 = multiply_add(c10, load_a(row + 4u, k), b0);
+    }
+  }
+  store_block(row, column, c00);
+  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u, c01); }
+  if (ROW_BLOCKS > 1u) {
+    store_block(row + 4u, column, c10);
+    if (COLUMN_BLOCKS > 1u) { store_block(row + 4u, column + 4u, c11); }
+  }
+}

@@ -1,0 +1,139 @@
+// matmul_subgroup: c[m, n] = Σ_k a[m, k] b[k, n] (+ bias[n]) where a subgroup is exactly 8 lanes wide. The lanes
+// of a subgroup share 4 ROW_BLOCKS rows; each owns 4 COLUMN_BLOCKS columns. A lane loads one 4×4 block of a and
+// broadcasts it to the others, so a is read once per 32 columns without shared memory.
+//
+// a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
+// grid     x over tiles of 32 COLUMN_BLOCKS columns, y over tiles of 4 ROW_BLOCKS rows
+// parts    common/matmul_block.wgsl and one of common/matmul_vec4.wgsl (cell = vec4f), matmul_scalar.wgsl
+
+alias cell = vec4f;               // what one load brings: vec4f, or f32 for unaligned rows
+override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
+override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
+override ROW_BLOCKS: u32 = 8;     // 2, 4 or 8
+override COLUMN_BLOCKS: u32 = 1;  // 1 or 2
+
+struct Params {
+  rows: u32, columns: u32, inner: u32,
+  a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
+  a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
+  add_bias: u32, add_to_c: u32, // 1: c = a·b + bias, c = c + a·b
+}
+
+@group(0) @binding(0) var<storage, read> a: array<cell>;
+@group(0) @binding(1) var<storage, read> b: array<cell>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<cell>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let row = group.y * 4u * ROW_BLOCKS;
+  let column = (group.x * 8u + lane) * 4u * COLUMN_BLOCKS;
+  var c0 = mat4x4f();
+  var c1 = mat4x4f();
+  var c2 = mat4x4f();
+  var c3 = mat4x4f();
+  var c4 = mat4x4f();
+  var c5 = mat4x4f();
+  var c6 = mat4x4f();
+  var c7 = mat4x4f();
+  var d0 = mat4x4f();
+  var d1 = mat4x4f();
+  var d2 = mat4x4f();
+  var d3 = mat4x4f();
+  var d4 = mat4x4f();
+  var d5 = mat4x4f();
+  var d6 = mat4x4f();
+  var d7 = mat4x4f();
+  for (var k = 0u; k < params.inner; k += 4u) {
+    let own = load_a(row + 4u * lane, k);
+    let b0 = load_b(k, column);
+    var b1 = mat4x4f();
+    if (COLUMN_BLOCKS > 1u) { b1 = load_b(k, column + 4u); }
+    let a0 = mat4x4f(
+      subgroupBroadcast(own[0], 0u),
+      subgroupBroadcast(own[1], 0u),
+      subgroupBroadcast(own[2], 0u),
+      subgroupBroadcast(own[3], 0u),
+    );
+    c0 = multiply_add(c0, a0, b0);
+    if (COLUMN_BLOCKS > 1u) { d0 = multiply_add(d0, a0, b1); }
+    let a1 = mat4x4f(
+      subgroupBroadcast(own[0], 1u),
+      subgroupBroadcast(own[1], 1u),
+      subgroupBroadcast(own[2], 1u),
+      subgroupBroadcast(own[3], 1u),
+    );
+    c1 = multiply_add(c1, a1, b0);
+    if (COLUMN_BLOCKS > 1u) { d1 = multiply_add(d1, a1, b1); }
+    if (ROW_BLOCKS > 2u) {
+      let a2 = mat4x4f(
+        subgroupBroadcast(own[0], 2u),
+        subgroupBroadcast(own[1], 2u),
+        subgroupBroadcast(own[2], 2u),
+        subgroupBroadcast(own[3], 2u),
+      );
+      c2 = multiply_add(c2, a2, b0);
+      if (COLUMN_BLOCKS > 1u) { d2 = multiply_add(d2, a2, b1); }
+      let a3 = mat4x4f(
+        subgroupBroadcast(own[0], 3u),
+        subgroupBroadcast(own[1], 3u),
+        subgroupBroadcast(own[2], 3u),
+        subgroupBroadcast(own[3], 3u),
+      );
+      c3 = multiply_add(c3, a3, b0);
+      if (COLUMN_BLOCKS > 1u) { d3 = multiply_add(d3, a3, b1); }
+    }
+    if (ROW_BLOCKS > 4u) {
+      let a4 = mat4x4f(
+        subgroupBroadcast(own[0], 4u),
+        subgroupBroadcast(own[1], 4u),
+        subgroupBroadcast(own[2], 4u),
+        subgroupBroadcast(own[3], 4u),
+      );
+      c4 = multiply_add(c4, a4, b0);
+      if (COLUMN_BLOCKS > 1u) { d4 = multiply_add(d4, a4, b1); }
+      let a5 = mat4x4f(
+        subgroupBroadcast(own[0], 5u),
+        subgroupBroadcast(own[1], 5u),
+        subgroupBroadcast(own[2], 5u),
+        subgroupBroadcast(own[3], 5u),
+      );
+      c5 = multiply_add(c5, a5, b0);
+      if (COLUMN_BLOCKS > 1u) { d5 = multiply_add(d5, a5, b1); }
+      let a6 = mat4x4f(
+        subgroupBroadcast(own[0], 6u),
+        subgroupBroadcast(own[1], 6u),
+        subgroupBroadcast(own[2], 6u),
+        subgroupBroadcast(own[3], 6u),
+      );
+      c6 = multiply_add(c6, a6, b0);
+      if (COLUMN_BLOCKS > 1u) { d6 = multiply_add(d6, a6, b1); }
+      let a7 = mat4x4f(
+        subgroupBroadcast(own[0], 7u),
+        subgroupBroadcast(own[1], 7u),
+        subgroupBroadcast(own[2], 7u),
+        subgroupBroadcast(own[3], 7u),
+      );
+      c7 = multiply_add(c7, a7, b0);
+      if (COLUMN_BLOCKS > 1u) { d7 = multiply_add(d7, a7, b1); }
+    }
+  }
+  store_pair(row + 0u, column, c0, d0);
+  store_pair(row + 4u, column, c1, d1);
+  if (ROW_BLOCKS > 2u) {
+    store_pair(row + 8u, column, c2, d2);
+    store_pair(row + 12u, column, c3, d3);
+  }
+  if (ROW_BLOCKS > 4u) {
+    store_pair(row + 16u, column, c4, d4);
+    store_pair(row + 20u, column, c5, d5);
+    store_pair(row + 24u, column, c6, d6);
+    store_pair(row + 28u, column, c7, d7);
+  }
+}
+
+fn store_pair(row: u32, column: u32, left: mat4x4f, right: mat4x4f) {
+  store_block(row, column, left);
+  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u, right); }
+}
