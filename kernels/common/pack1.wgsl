@@ -3,4 +3,6 @@
 fn pack_sum(v: f32) -> f32 { return v; }
 fn pack_max(v: f32) -> f32 { return v; }
 fn pack_at(v: f32, index: u32) -> f32 { return v; }
-fn pack_indices(first: u32) -> u32 { return first; }
+
+// 1 where the pack's columns first, first + 1, … reach `index`, else 0
+fn pack_onehot(first: u32, index: u32) -> f32 { return select(0.0, 1.0, first == index); }
