@@ -2,18 +2,41 @@
 
 import forwardCode from "../../kernels/conv2d.wgsl" with { type: "text" };
 import dweightCode from "../../kernels/conv2d_dweight.wgsl" with { type: "text" };
+import dweightSubgroupCode from "../../kernels/conv2d_dweight_subgroup.wgsl" with { type: "text" };
 import packCode from "../../kernels/conv2d_pack.wgsl" with { type: "text" };
+import forwardSubgroupCode from "../../kernels/conv2d_subgroup.wgsl" with { type: "text" };
 import unpackCode from "../../kernels/conv2d_unpack.wgsl" with { type: "text" };
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
+import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
 
 const gatherKernel = new Kernel("conv2d", { main: forwardCode });
 const dweightKernel = new Kernel("conv2d_dweight", { main: dweightCode });
+const gatherSubgroup = new Kernel("conv2d_subgroup", {
+  main: forwardSubgroupCode,
+  subgroups: true,
+});
+const dweightSubgroup = new Kernel("conv2d_dweight_subgroup", {
+  main: dweightSubgroupCode,
+  subgroups: true,
+});
 const pack = new Kernel("conv2d_pack", { main: packCode });
 const unpack = new Kernel("conv2d_unpack", { main: unpackCode });
 
-/** Invocations a weight gradient is split into, about. */
+/** Invocations a weight gradient is split into, about: without and with subgroups. */
 const DWEIGHT_INVOCATIONS = 8192;
+const DWEIGHT_LANES = 512;
+
+/** Quads of output channels from which a subgroup's 32 channels are worth it. */
+const SUBGROUP_QUADS = 4;
+
+/** Which kernels run: those for subgroups of eight lanes, or those without. */
+export type ConvVariant = "plain" | "subgroup";
+
+/** The kernels for a device and a number of output channels, in quads. */
+export function convVariant(gpu: Gpu, outQuads: number): ConvVariant {
+  return gpu.subgroupSize === 8 && outQuads >= SUBGROUP_QUADS ? "subgroup" : "plain";
+}
 
 /** All sizes of one convolution. */
 export interface ConvSizes {
@@ -35,6 +58,7 @@ export interface ConvSizes {
  * packed weight.
  *
  * @param x (B, h, w, quads·4): the input, or `dy` when backward
+ * @param variant the kernels to use; by default those that suit the device
  * @returns (B, h', w', quads·4): channels padded to a multiple of 4
  */
 export function gather(
@@ -43,6 +67,7 @@ export function gather(
   weight: Tensor,
   bias: Tensor,
   s: ConvSizes,
+  variant?: ConvVariant,
 ): Tensor {
   const forward = way === "forward";
   const [inChannels, outChannels] = forward ? [s.C, s.O] : [s.O, s.C];
@@ -51,7 +76,8 @@ export function gather(
   const [inHeight, inWidth] = forward ? [s.inHeight, s.inWidth] : [s.outHeight, s.outWidth];
   const [height, width] = forward ? [s.outHeight, s.outWidth] : [s.inHeight, s.inWidth];
   const taps = s.kernel * s.kernel;
-  const wQuads = 2 * Math.ceil(outQuads / 2);
+  const subgroup = (variant ?? convVariant(x.gpu, outQuads)) === "subgroup";
+  const wQuads = subgroup ? 8 * Math.ceil(outQuads / 8) : 2 * Math.ceil(outQuads / 2);
 
   const packed = Tensor.empty(x.gpu, [taps * 4 * inQuads + 1, 4 * wQuads]);
   pack.run(x.gpu, {
@@ -71,7 +97,10 @@ export function gather(
 
   const positions = s.images * height * width;
   const y = Tensor.empty(x.gpu, [s.images, height, width, 4 * outQuads]);
-  gatherKernel.run(x.gpu, {
+  const groups = subgroup
+    ? Math.ceil(positions / 32) * (wQuads / 8)
+    : Math.ceil(Math.ceil(positions / 8) * (wQuads / 2) / 64);
+  (subgroup ? gatherSubgroup : gatherKernel).run(x.gpu, {
     buffers: { x: x.buffer, w: packed.buffer, y: y.buffer },
     params: {
       positions,
@@ -89,7 +118,7 @@ export function gather(
       top: forward ? -s.top : s.top,
       left: forward ? -s.left : s.left,
     },
-    grid: foldGrid(Math.ceil(Math.ceil(positions / 8) * Math.ceil(outQuads / 2) / 64)),
+    grid: foldGrid(groups),
   });
   packed.dispose();
   return y;
@@ -102,19 +131,28 @@ export function gather(
  * @param dy (B, h', w', quads·4)
  * @returns (O, C, k, k)
  */
-export function weightGradient(x: Tensor, dy: Tensor, s: ConvSizes): Tensor {
+export function weightGradient(
+  x: Tensor,
+  dy: Tensor,
+  s: ConvSizes,
+  variant?: ConvVariant,
+): Tensor {
   const inQuads = Math.ceil(s.C / 4);
   const outQuads = Math.ceil(s.O / 4);
-  const cBlocks = Math.ceil(inQuads / 2);
-  const oBlocks = Math.ceil(outQuads / 2);
+  const subgroup = (variant ?? convVariant(x.gpu, Math.min(inQuads, outQuads))) === "subgroup";
+  const block = subgroup ? 32 : 8; // channels
+  const cBlocks = Math.ceil(4 * inQuads / block);
+  const oBlocks = Math.ceil(4 * outQuads / block);
   const taps = s.kernel * s.kernel;
   const rows = s.images * s.outHeight;
-  const wanted = Math.ceil(DWEIGHT_INVOCATIONS / (taps * cBlocks * oBlocks));
+  const threads = taps * cBlocks * oBlocks * (subgroup ? 8 : 1);
+  const wanted = Math.ceil((subgroup ? DWEIGHT_LANES : DWEIGHT_INVOCATIONS) / threads);
   const rowsPerSplit = Math.ceil(rows / Math.min(rows, wanted));
   const splits = Math.ceil(rows / rowsPerSplit);
 
-  const sums = Tensor.empty(x.gpu, [splits, taps, 8 * cBlocks, 8 * oBlocks]);
-  dweightKernel.run(x.gpu, {
+  const sums = Tensor.empty(x.gpu, [splits, taps, block * cBlocks, block * oBlocks]);
+  const groups = splits * taps * cBlocks * oBlocks;
+  (subgroup ? dweightSubgroup : dweightKernel).run(x.gpu, {
     buffers: { x: x.buffer, dy: dy.buffer, sums: sums.buffer },
     params: {
       rows,
@@ -133,7 +171,7 @@ export function weightGradient(x: Tensor, dy: Tensor, s: ConvSizes): Tensor {
       top: s.top,
       left: s.left,
     },
-    grid: foldGrid(Math.ceil(splits * taps * cBlocks * oBlocks / 64)),
+    grid: foldGrid(subgroup ? groups : Math.ceil(groups / 64)),
   });
 
   const dweight = Tensor.empty(x.gpu, [s.O, s.C, s.kernel, s.kernel]);
@@ -143,8 +181,8 @@ export function weightGradient(x: Tensor, dy: Tensor, s: ConvSizes): Tensor {
       n: dweight.size,
       channels: s.C,
       taps,
-      padded_c: 8 * cBlocks,
-      padded_o: 8 * oBlocks,
+      padded_c: block * cBlocks,
+      padded_o: block * oBlocks,
       splits,
     },
     grid: foldGrid(Math.ceil(dweight.size / 64)),

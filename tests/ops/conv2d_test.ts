@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { backward, parameter } from "../../lib/autograd.ts";
 import { conv2d, type ConvOptions, padAll } from "../../lib/ops/conv2d.ts";
+import { type ConvVariant, gather, weightGradient } from "../../lib/ops/conv2d_launch.ts";
 import { Tensor, tidy } from "../../lib/tensor.ts";
-import { checkOp, GPU_TEST, normals, testGpu } from "../helpers.ts";
+import { assertClose, checkOp, FORWARD, GPU_TEST, normals, testGpu } from "../helpers.ts";
 
 interface Case {
   /** images, rows, columns, channels in, channels out, kernel */
@@ -48,6 +49,66 @@ Deno.test(
     }
   },
 );
+
+const eightLanes = (await testGpu()).subgroupSize === 8;
+
+Deno.test({
+  name: "conv2d_subgroup kernels agree with the plain ones" +
+    (eightLanes ? "" : " (skipped: this adapter's subgroups have not eight lanes)"),
+  ignore: !eightLanes,
+  ...GPU_TEST,
+  fn: async () => {
+    const gpu = await testGpu();
+    // positions around 32, channels around 32, a width of one, two images
+    const sizes = [[1, 31, 1, 4, 4, 3, 1], [2, 3, 11, 36, 28, 3, 1], [1, 9, 7, 32, 68, 3, 2], [
+      3,
+      5,
+      5,
+      64,
+      32,
+      1,
+      1,
+    ]];
+    for (const [images, h, w, C, O, kernel, stride] of sizes) {
+      const pad = kernel >> 1;
+      const [outHeight, outWidth] = [h, w].map((n) =>
+        Math.floor((n + 2 * pad - kernel) / stride) + 1
+      );
+      const s = {
+        images,
+        inHeight: h,
+        inWidth: w,
+        outHeight,
+        outWidth,
+        C,
+        O,
+        kernel,
+        stride,
+        left: pad,
+        top: pad,
+      };
+      const make = (seed: number, ...shape: number[]) =>
+        Tensor.from(gpu, normals(shape.reduce((n, d) => n * d, 1), seed), shape);
+      const x = make(1, images, h, w, C);
+      const weight = make(2, O, C, kernel, kernel);
+      const bias = make(3, O);
+      const dy = make(4, images, outHeight, outWidth, O);
+      const run = (variant: ConvVariant) => [
+        gather("forward", x, weight, bias, s, variant),
+        gather("backward", dy, weight, weight, s, variant),
+        weightGradient(x, dy, s, variant),
+      ];
+      const [plain, fast] = await Promise.all(
+        (["plain", "subgroup"] as const).map((variant) =>
+          Promise.all(run(variant).map((t) => t.floats()))
+        ),
+      );
+      for (const [i, what] of ["forward", "dx", "dweight"].entries()) {
+        assertClose(fast[i], plain[i], FORWARD, `${what} of ${images}x${h}x${w} ${C}->${O}`);
+      }
+    }
+  },
+});
 
 Deno.test("conv2d() gives the same bits twice, gradients included", GPU_TEST, async () => {
   const gpu = await testGpu();
