@@ -3,11 +3,11 @@
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
 // grid     x over columns, y over rows, one workgroup per GROUP_X × GROUP_Y tiles
-// parts    common/matmul_block.wgsl and one of common/matmul_vec4.wgsl (cell = vec4f), matmul_scalar.wgsl
+// parts    common/matmul_block.wgsl, common/matmul_access.wgsl; all strides multiples of 4
 
-alias cell = vec4f;               // what one load brings: vec4f, or f32 for unaligned rows
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
+override ADD_TO_C: u32 = 0;       // 1: c += a·b
 override ROW_BLOCKS: u32 = 2;     // 1 or 2
 override COLUMN_BLOCKS: u32 = 2;  // 1 or 2
 override GROUP_X: u32 = 8;
@@ -17,13 +17,13 @@ struct Params {
   rows: u32, columns: u32, inner: u32,
   a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
   a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
-  add_bias: u32, add_to_c: u32, // 1: c = a·b + bias, c = c + a·b
+  add_bias: u32, // 1: c = a·b + bias
 }
 
-@group(0) @binding(0) var<storage, read> a: array<cell>;
-@group(0) @binding(1) var<storage, read> b: array<cell>;
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4f>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> c: array<cell>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
@@ -31,10 +31,13 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let row = id.y * 4u * ROW_BLOCKS;
   let column = id.x * 4u * COLUMN_BLOCKS;
   if (row >= params.rows || column >= params.columns) { return; }
-  var c00 = mat4x4f();
-  var c01 = mat4x4f();
-  var c10 = mat4x4f();
-  var c11 = mat4x4f();
+  let left = first_sums(column);
+  var right = mat4x4f();
+  if (COLUMN_BLOCKS > 1u) { right = first_sums(column + 4u); }
+  var c00 = left;
+  var c01 = right;
+  var c10 = left;
+  var c11 = right;
   for (var k = 0u; k < params.inner; k += 4u) {
     let a0 = load_a(row, k);
     let b0 = load_b(k, column);

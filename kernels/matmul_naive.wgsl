@@ -4,21 +4,21 @@
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
 // grid     x over columns, y over rows, in workgroups of 8 × 8
 
-alias cell = f32;
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
+override ADD_TO_C: u32 = 0;       // 1: c += a·b
 
 struct Params {
   rows: u32, columns: u32, inner: u32,
   a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
   a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
-  add_bias: u32, add_to_c: u32, // 1: c = a·b + bias, c = c + a·b
+  add_bias: u32, // 1: c = a·b + bias
 }
 
-@group(0) @binding(0) var<storage, read> a: array<cell>;
-@group(0) @binding(1) var<storage, read> b: array<cell>;
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> c: array<cell>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(8, 8)
@@ -34,6 +34,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
   let at = row * params.c_stride + params.c_start + column;
   if (params.add_bias == 1u) { sum += bias[params.bias_start + column]; }
-  if (params.add_to_c == 1u) { sum += c[at]; }
+  if (ADD_TO_C == 1u) { sum += c[at]; }
   c[at] = sum;
 }

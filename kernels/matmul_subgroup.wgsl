@@ -4,11 +4,11 @@
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
 // grid     x over tiles of 32 COLUMN_BLOCKS columns, y over tiles of 4 ROW_BLOCKS rows
-// parts    common/matmul_block.wgsl and one of common/matmul_vec4.wgsl (cell = vec4f), matmul_scalar.wgsl
+// parts    common/matmul_block.wgsl, common/matmul_access.wgsl; all strides multiples of 4
 
-alias cell = vec4f;               // what one load brings: vec4f, or f32 for unaligned rows
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
+override ADD_TO_C: u32 = 0;       // 1: c += a·b
 override ROW_BLOCKS: u32 = 8;     // 2, 4 or 8
 override COLUMN_BLOCKS: u32 = 1;  // 1 or 2
 
@@ -16,35 +16,38 @@ struct Params {
   rows: u32, columns: u32, inner: u32,
   a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
   a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
-  add_bias: u32, add_to_c: u32, // 1: c = a·b + bias, c = c + a·b
+  add_bias: u32, // 1: c = a·b + bias
 }
 
-@group(0) @binding(0) var<storage, read> a: array<cell>;
-@group(0) @binding(1) var<storage, read> b: array<cell>;
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4f>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> c: array<cell>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.y * 4u * ROW_BLOCKS;
   let column = (group.x * 8u + lane) * 4u * COLUMN_BLOCKS;
-  var c0 = mat4x4f();
-  var c1 = mat4x4f();
-  var c2 = mat4x4f();
-  var c3 = mat4x4f();
-  var c4 = mat4x4f();
-  var c5 = mat4x4f();
-  var c6 = mat4x4f();
-  var c7 = mat4x4f();
-  var d0 = mat4x4f();
-  var d1 = mat4x4f();
-  var d2 = mat4x4f();
-  var d3 = mat4x4f();
-  var d4 = mat4x4f();
-  var d5 = mat4x4f();
-  var d6 = mat4x4f();
-  var d7 = mat4x4f();
+  let left = first_sums(column);
+  var right = mat4x4f();
+  if (COLUMN_BLOCKS > 1u) { right = first_sums(column + 4u); }
+  var c0 = left;
+  var c1 = left;
+  var c2 = left;
+  var c3 = left;
+  var c4 = left;
+  var c5 = left;
+  var c6 = left;
+  var c7 = left;
+  var d0 = right;
+  var d1 = right;
+  var d2 = right;
+  var d3 = right;
+  var d4 = right;
+  var d5 = right;
+  var d6 = right;
+  var d7 = right;
   for (var k = 0u; k < params.inner; k += 4u) {
     let own = load_a(row + 4u * lane, k);
     let b0 = load_b(k, column);

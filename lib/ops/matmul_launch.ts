@@ -1,36 +1,32 @@
-// Runs a matrix product on device buffers: picks the kernel, cuts what is too large, matches strides and
-// alignment. Not differentiable; `matmul` and `linear` build on it.
+// Runs a matrix product on device buffers: picks the kernel, aligns rows, cuts what is too large to bind.
+// Not differentiable; `matmul` and `linear` build on it.
 
+import access from "../../kernels/common/matmul_access.wgsl" with { type: "text" };
 import block from "../../kernels/common/matmul_block.wgsl" with { type: "text" };
-import scalarCells from "../../kernels/common/matmul_scalar.wgsl" with { type: "text" };
-import vectorCells from "../../kernels/common/matmul_vec4.wgsl" with { type: "text" };
-import naiveCode from "../../kernels/matmul_naive.wgsl" with { type: "text" };
 import registerCode from "../../kernels/matmul.wgsl" with { type: "text" };
+import naiveCode from "../../kernels/matmul_naive.wgsl" with { type: "text" };
 import subgroupCode from "../../kernels/matmul_subgroup.wgsl" with { type: "text" };
+import type { Gpu } from "../gpu/device.ts";
 import { type Binding, Kernel } from "../gpu/kernel.ts";
 import { Tensor } from "../tensor.ts";
 import { chooseMatmul, type MatmulChoice, type MatmulSizes } from "./matmul_config.ts";
 import { planMatmul } from "./matmul_plan.ts";
+import { restride, rowsOf } from "./matmul_rows.ts";
 
-const naive = new Kernel("matmul_naive", {
-  main: naiveCode,
-  knobs: ["TRANSPOSE_A", "TRANSPOSE_B"],
-});
+const layout = ["TRANSPOSE_A", "TRANSPOSE_B", "ADD_TO_C"] as const;
+const tile = ["ROW_BLOCKS", "COLUMN_BLOCKS"] as const;
+const parts = [block, access];
+
+const naive = new Kernel("matmul_naive", { main: naiveCode, knobs: layout });
 const register = new Kernel("matmul", {
   main: registerCode,
-  knobs: [
-    "cell",
-    "TRANSPOSE_A",
-    "TRANSPOSE_B",
-    "ROW_BLOCKS",
-    "COLUMN_BLOCKS",
-    "GROUP_X",
-    "GROUP_Y",
-  ],
+  parts,
+  knobs: [...layout, ...tile, "GROUP_X", "GROUP_Y"],
 });
 const subgroup = new Kernel("matmul_subgroup", {
   main: subgroupCode,
-  knobs: ["cell", "TRANSPOSE_A", "TRANSPOSE_B", "ROW_BLOCKS", "COLUMN_BLOCKS"],
+  parts,
+  knobs: [...layout, ...tile],
   subgroups: true,
 });
 
@@ -47,6 +43,8 @@ export interface ProductOptions extends MatmulSizes {
 /**
  * `c = a·b (+ bias)`, (rows, columns), from (rows, inner) and (inner, columns), either stored transposed.
  *
+ * @param a any shape of rows·inner elements
+ * @param b any shape of inner·columns elements
  * @throws {RangeError} If an element index would not fit 32 bits
  */
 export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
@@ -59,91 +57,97 @@ export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
   }
   if (rows === 0 || columns === 0) return Tensor.empty(gpu, [rows, columns]);
   if (inner === 0 && !bias) return Tensor.zeros(gpu, [rows, columns]);
-  const c = Tensor.empty(gpu, [rows, columns]);
-  const strides = {
-    a_stride: transposeA ? rows : inner,
-    b_stride: transposeB ? inner : columns,
-    c_stride: columns,
-  };
-  const aligned = inner > 0 && Object.values(strides).every((s) => s % 4 === 0);
   const choice = options.choice ?? chooseMatmul(gpu, options);
-  const pieces = planMatmul(options, options.limitBytes ?? gpu.maxBindingBytes);
-  if (inner === 0) {
-    pieces.push({ row: 0, rows, column: 0, columns, k: 0, inner: 0 });
+  const limitBytes = options.limitBytes ?? gpu.maxBindingBytes;
+  const c = Tensor.empty(gpu, [rows, columns]);
+  const width = choice.kernel === "naive" ? 1 : 4; // what strides are multiples of
+  const alignedA = aligned(a, transposeA ? [inner, rows] : [rows, inner], width, limitBytes);
+  const alignedB = aligned(b, transposeB ? [columns, inner] : [inner, columns], width, limitBytes);
+  const alignedC = columns % width === 0 ? c : Tensor.empty(gpu, [rows, upTo(columns, width)]);
+  multiply(alignedA, alignedB, alignedC, { ...options, choice, limitBytes });
+  if (alignedC !== c) {
+    restride(alignedC, c, limitBytes);
+    alignedC.dispose();
   }
-  for (const p of pieces) {
-    const aRange = transposeA ? [p.k, p.inner] : [p.row, p.rows];
-    const bRange = transposeB ? [p.column, p.columns] : [p.k, p.inner];
-    const buffers = {
-      a: rowsOf(a, strides.a_stride, aRange[0], aRange[1]),
-      b: rowsOf(b, strides.b_stride, bRange[0], bRange[1]),
-      c: rowsOf(c, columns, p.row, p.rows),
-      bias: (bias ?? b).buffer as Binding,
+  alignedA.dispose();
+  alignedB.dispose();
+  return c;
+}
+
+function upTo(n: number, multiple: number): number {
+  return Math.ceil(n / multiple) * multiple;
+}
+
+/** The matrix with rows padded by zeros to a multiple of `width`; a second handle if they are. */
+function aligned(x: Tensor, shape: [number, number], width: number, limitBytes: number): Tensor {
+  const view = x.alias(shape);
+  if (shape[1] % width === 0) return view;
+  const y = Tensor.empty(x.gpu, [shape[0], upTo(shape[1], width)]);
+  restride(view, y, limitBytes);
+  view.dispose();
+  return y;
+}
+
+type Resolved = ProductOptions & { choice: MatmulChoice; limitBytes: number };
+
+/** Launches the pieces; strides are those of the tensors, extents those of the options. */
+function multiply(a: Tensor, b: Tensor, c: Tensor, options: Resolved): void {
+  const { transposeA, transposeB, bias } = options;
+  for (const p of planMatmul(options, options.limitBytes)) {
+    const bBinding = transposeB ? rowsOf(b, p.column, p.columns) : rowsOf(b, p.k, p.inner);
+    const buffers: Record<string, Binding> = {
+      a: transposeA ? rowsOf(a, p.k, p.inner) : rowsOf(a, p.row, p.rows),
+      b: bBinding,
+      c: rowsOf(c, p.row, p.rows),
+      bias: bias ? bias.buffer : bBinding, // bound, not read
     };
-    if (!bias) buffers.bias = buffers.b;
     const params = {
       rows: p.rows,
       columns: p.columns,
       inner: p.inner,
-      ...strides,
+      a_stride: a.dim(1),
+      b_stride: b.dim(1),
+      c_stride: c.dim(1),
       a_start: transposeA ? p.row : p.k,
       b_start: transposeB ? p.k : p.column,
       c_start: p.column,
       bias_start: p.column,
       add_bias: bias && p.k === 0 ? 1 : 0,
-      add_to_c: p.k > 0 ? 1 : 0,
     };
-    launch(a.gpu, choice, { buffers, params }, {
-      cell: aligned ? "vec4f" : "f32",
+    const knobs = {
       TRANSPOSE_A: transposeA ? 1 : 0,
       TRANSPOSE_B: transposeB ? 1 : 0,
-    });
+      ADD_TO_C: p.k > 0 ? 1 : 0,
+    };
+    launch(a.gpu, options.choice, buffers, params, knobs);
   }
-  return c;
-}
-
-interface Arguments {
-  buffers: Record<string, Binding>;
-  params: Record<string, number>;
 }
 
 function launch(
-  gpu: Tensor["gpu"],
+  gpu: Gpu,
   choice: MatmulChoice,
-  { buffers, params }: Arguments,
-  layout: { cell: string; TRANSPOSE_A: number; TRANSPOSE_B: number },
+  buffers: Record<string, Binding>,
+  params: Record<string, number>,
+  layoutKnobs: Record<typeof layout[number], number>,
 ): void {
-  const { rows, columns } = params;
-  const { cell, ...transposes } = layout;
   const { rowBlocks, columnBlocks } = choice;
-  if (choice.kernel === "naive") {
-    const grid = [Math.ceil(columns / 8), Math.ceil(rows / 8)];
-    naive.run(gpu, { buffers, params, knobs: transposes, grid });
-    return;
+  const knobs = { ...layoutKnobs, ROW_BLOCKS: rowBlocks, COLUMN_BLOCKS: columnBlocks };
+  const tiles = (width: number, height: number) => [
+    Math.ceil(params.columns / width),
+    Math.ceil(params.rows / height),
+  ];
+  switch (choice.kernel) {
+    case "naive":
+      naive.run(gpu, { buffers, params, knobs: layoutKnobs, grid: tiles(8, 8) });
+      break;
+    case "subgroup":
+      subgroup.run(gpu, { buffers, params, knobs, grid: tiles(32 * columnBlocks, 4 * rowBlocks) });
+      break;
+    case "register": {
+      const [x, y] = tiles(4 * columnBlocks, 4 * rowBlocks);
+      const group = { GROUP_X: 8, GROUP_Y: x * y < 512 ? 1 : 8 };
+      const grid = [Math.ceil(x / group.GROUP_X), Math.ceil(y / group.GROUP_Y)];
+      register.run(gpu, { buffers, params, knobs: { ...knobs, ...group }, grid });
+    }
   }
-  const parts = [block, cell === "vec4f" ? vectorCells : scalarCells];
-  const knobs = { ...layout, ROW_BLOCKS: rowBlocks, COLUMN_BLOCKS: columnBlocks };
-  if (choice.kernel === "subgroup") {
-    const grid = [Math.ceil(columns / (32 * columnBlocks)), Math.ceil(rows / (4 * rowBlocks))];
-    subgroup.run(gpu, { buffers, params, parts, knobs, grid });
-    return;
-  }
-  const tilesX = Math.ceil(columns / (4 * columnBlocks));
-  const tilesY = Math.ceil(rows / (4 * rowBlocks));
-  const groupX = 8;
-  const groupY = tilesX * tilesY < 512 ? 1 : 8;
-  register.run(gpu, {
-    buffers,
-    params,
-    parts,
-    knobs: { ...knobs, GROUP_X: groupX, GROUP_Y: groupY },
-    grid: [Math.ceil(tilesX / groupX), Math.ceil(tilesY / groupY)],
-  });
-}
-
-/** Rows [start, start + count) of a matrix as a binding; the whole buffer when that is all of it. */
-function rowsOf(x: Tensor, width: number, start: number, count: number): Binding {
-  if (start === 0 && count * width === x.size) return x.buffer;
-  const sizeBytes = Math.ceil(count * width / 4) * 16;
-  return { buffer: x.buffer, offset: 4 * start * width, sizeBytes };
 }

@@ -4,6 +4,7 @@
 import { ResourceError } from "../errors.ts";
 import { formatBytes } from "../gpu/buffers.ts";
 import type { MatmulSizes } from "./matmul_config.ts";
+import { ROW_STEP } from "./matmul_rows.ts";
 
 /** A box of the product: rows [row, row + rows) and so on. */
 export interface MatmulPiece {
@@ -15,13 +16,11 @@ export interface MatmulPiece {
   inner: number;
 }
 
-/** Row counts of pieces are multiples of this: then every binding starts on 256 bytes. */
-const STEP = 64;
 /** Keeps the grid below 65535 workgroups per axis with tiles of 4. */
-const MOST_ROWS = 4 * 65535 - 4 * 65535 % STEP;
+const MOST_ROWS = 4 * 65535 - 4 * 65535 % ROW_STEP;
 
 /**
- * Boxes that together cover the product, in the order to run them.
+ * Boxes that together cover the product, in the order to run them; at least one.
  *
  * @param limitBytes largest binding
  * @throws {ResourceError} If 64 rows of an operand exceed the limit
@@ -46,7 +45,7 @@ export function planMatmul(sizes: MatmulSizes, limitBytes: number): MatmulPiece[
   const pieces: MatmulPiece[] = [];
   for (let row = 0; row < rows; row += rowStep) {
     for (let column = 0; column < columns; column += columnStep) {
-      for (let k = 0; k < inner; k += innerStep) {
+      for (let k = 0; k === 0 || k < inner; k += innerStep) {
         pieces.push({
           row,
           rows: Math.min(rowStep, rows - row),
@@ -62,12 +61,13 @@ export function planMatmul(sizes: MatmulSizes, limitBytes: number): MatmulPiece[
 }
 
 /** How many of `count` rows of `width` f32 values fit into one binding: all, or a multiple of 64. */
-function fitting(width: number, count: number, limitBytes: number): number {
+function fitting(values: number, count: number, limitBytes: number): number {
+  const width = 4 * Math.ceil(values / 4); // rows may be padded to whole vec4s
   if (4 * width * count <= limitBytes) return Infinity;
-  const rows = Math.floor(limitBytes / (4 * width * STEP)) * STEP;
+  const rows = Math.floor(limitBytes / (4 * width * ROW_STEP)) * ROW_STEP;
   if (rows > 0) return rows;
   throw new ResourceError(
-    `Cannot multiply matrices: ${STEP} rows of ${width} values exceed the ` +
+    `Cannot multiply matrices: ${ROW_STEP} rows of ${values} values exceed the ` +
       `${formatBytes(limitBytes)} this adapter binds at once`,
   );
 }

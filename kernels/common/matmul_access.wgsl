@@ -1,17 +1,17 @@
-// Operand access of the matmul kernels when every row starts on 16 bytes: all strides, starts and the
-// contiguous extents are multiples of 4. Rows and columns past the end repeat the last ones (their
-// products are never stored); k past the end reads as zero in both operands.
+// Operand access of the matmul kernels, 16 bytes at a time: all strides and starts are multiples of 4. Rows
+// and columns past the end repeat the last ones (their products are never stored); k past the end reads
+// as zero.
 
-fn a_along_m(k: u32, row: u32) -> vec4f {
-  let at = (min(k, params.inner - 1u) * params.a_stride + params.a_start + row) / 4u;
+fn a_along_m(k: u32, m: u32) -> vec4f {
+  let at = (min(k, params.inner - 1u) * params.a_stride + m) / 4u;
   return select(vec4f(), a[at], k < params.inner);
 }
 
 fn load_a(row: u32, k: u32) -> mat4x4f {
   if (TRANSPOSE_A == 1u) {
-    let r = min(row, params.rows - 4u);
+    let m = min(params.a_start + row, params.a_stride - 4u);
     return transpose(
-      mat4x4f(a_along_m(k, r), a_along_m(k + 1u, r), a_along_m(k + 2u, r), a_along_m(k + 3u, r)),
+      mat4x4f(a_along_m(k, m), a_along_m(k + 1u, m), a_along_m(k + 2u, m), a_along_m(k + 3u, m)),
     );
   }
   let at = (params.a_start + k) / 4u;
@@ -25,15 +25,15 @@ fn load_a(row: u32, k: u32) -> mat4x4f {
   );
 }
 
-fn b_along_n(k: u32, column: u32) -> vec4f {
-  let at = (min(k, params.inner - 1u) * params.b_stride + params.b_start + column) / 4u;
+fn b_along_n(k: u32, n: u32) -> vec4f {
+  let at = (min(k, params.inner - 1u) * params.b_stride + n) / 4u;
   return select(vec4f(), b[at], k < params.inner);
 }
 
 fn load_b(k: u32, column: u32) -> mat4x4f {
   if (TRANSPOSE_B == 0u) {
-    let c = min(column, params.columns - 4u);
-    return mat4x4f(b_along_n(k, c), b_along_n(k + 1u, c), b_along_n(k + 2u, c), b_along_n(k + 3u, c));
+    let n = min(params.b_start + column, params.b_stride - 4u);
+    return mat4x4f(b_along_n(k, n), b_along_n(k + 1u, n), b_along_n(k + 2u, n), b_along_n(k + 3u, n));
   }
   let at = (params.b_start + k) / 4u;
   let stride = params.b_stride / 4u;
@@ -51,11 +51,19 @@ fn load_b(k: u32, column: u32) -> mat4x4f {
 fn store_row(row: u32, column: u32, value: vec4f) {
   if (row >= params.rows || column >= params.columns) { return; }
   let at = (row * params.c_stride + params.c_start + column) / 4u;
-  var sum = value;
+  if (ADD_TO_C == 1u) {
+    c[at] += value;
+  } else {
+    c[at] = value;
+  }
+}
+
+// What four rows of sums start from.
+fn first_sums(column: u32) -> mat4x4f {
+  var row = vec4f();
   if (params.add_bias == 1u) {
     let j = params.bias_start + column;
-    sum += vec4f(bias[j], bias[j + 1u], bias[j + 2u], bias[j + 3u]);
+    row = vec4f(bias[j], bias[j + 1u], bias[j + 2u], bias[j + 3u]);
   }
-  if (params.add_to_c == 1u) { sum += c[at]; }
-  c[at] = sum;
+  return mat4x4f(row, row, row, row);
 }
