@@ -24,15 +24,11 @@ await runCommand({
     ["deno task parity ../shared/fixtures/tiny-a", "everything the folder has"],
     ["deno task parity DIR --only train --tensors", "losses and every gradient, one line each"],
   ],
+  positionals: { min: 1, max: 1, names: ["DIR"] },
   exitCodes: { 1: "a tensor is outside its tolerance", 3: "the folder cannot be read" },
 }, async ({ flags, args, print, emit, signal }) => {
-  if (args.length !== 1) {
-    throw new UsageError(`Cannot check parity: ${args.length} folders given, one is needed`, {
-      help: "deno task parity DIR",
-    });
-  }
   const fixture = await openFixture(args[0]);
-  const gpu = await openDevice({ adapter: flags.adapter as "any" | "gpu" | "software" });
+  const gpu = await openDevice({ adapter: flags.adapter });
   let [passed, failed] = [0, 0];
   for (const group of wantedGroups(flags.only)) {
     signal.throwIfAborted();

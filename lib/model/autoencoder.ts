@@ -2,7 +2,8 @@
 // latents are channels first, as files and the reference have them; everything between is channels last.
 
 import { isRecording, needsGrad } from "../autograd.ts";
-import { InputError, UsageError } from "../errors.ts";
+import { InputError, ResourceError, UsageError } from "../errors.ts";
+import { formatBytes } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
 import {
   attentionBlock,
@@ -112,10 +113,12 @@ export class Autoencoder {
    * @param images (B, channels, h, w) in [-1, 1], h and w at least `downsample`
    * @returns (B, zChannels, h/downsample, w/downsample) each
    * @throws {TypeError} If the shape is not that of images
+   * @throws {ResourceError} If an intermediate image is larger than one binding of the adapter
    */
   encodeMoments(images: Tensor): Moments {
     const { inChannels, zChannels, numResBlocks, chMult } = this.config;
     this.#expect(images, inChannels, "encode");
+    this.#expectRoom(images.dim(0), images.dim(2), images.dim(3), 0, "encode");
     const p = this.parameters.sub("encoder");
     const blocks: Block[] = [];
     for (let level = 0; level < chMult.length; level++) {
@@ -159,10 +162,13 @@ export class Autoencoder {
    * @param latents (B, zChannels, h, w), shifted and scaled as `encode` gives them
    * @returns (B, outCh, h·downsample, w·downsample), about [-1, 1], not clamped
    * @throws {TypeError} If the shape is not that of latents
+   * @throws {ResourceError} If an intermediate image is larger than one binding of the adapter
    */
   decode(latents: Tensor): Tensor {
     const { zChannels, numResBlocks, chMult, scaleFactor, shiftFactor } = this.config;
     this.#expect(latents, zChannels, "decode");
+    const [B, , h, w] = latents.shape;
+    this.#expectRoom(B, h * this.config.downsample, w * this.config.downsample, 1, "decode");
     const p = this.parameters.sub("decoder");
     const blocks: Block[] = [];
     for (let level = chMult.length - 1; level >= 0; level--) {
@@ -206,6 +212,27 @@ export class Autoencoder {
     if (x.shape.length === 4 && x.shape[1] === channels) return;
     throw new TypeError(
       `Cannot ${what} (${x.shape.join(", ")}): not a batch of images with ${channels} channels`,
+    );
+  }
+
+  /**
+   * The largest intermediate image must fit one binding. An encoder level keeps its own channels; a decoder
+   * level starts with those of the next coarser one (`ahead` = 1).
+   */
+  #expectRoom(images: number, h: number, w: number, ahead: number, what: string): void {
+    const { chMult, ch } = this.config;
+    const largest = Math.max(
+      ...chMult.map((_, level) =>
+        Math.ceil(h / 2 ** level) * Math.ceil(w / 2 ** level) * ch *
+        chMult[Math.min(level + ahead, chMult.length - 1)]
+      ),
+    );
+    const [bytes, most] = [4 * images * largest, this.gpu.maxBindingBytes];
+    if (bytes <= most) return;
+    throw new ResourceError(
+      `Cannot ${what} ${images} × ${h} × ${w} pixels at once: they become ${formatBytes(bytes)}, ` +
+        `one binding of this adapter holds ${formatBytes(most)}`,
+      { help: "fewer or smaller images at a time, or a GPU with larger bindings" },
     );
   }
 }

@@ -6,7 +6,7 @@ import { timestepFeatures } from "../data/position_tables.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { type AttentionMask, attentionMask } from "../ops/attention_mask.ts";
 import { type RopeTables, ropeTables } from "../ops/rope.ts";
-import { type RowIndex, rowIndex } from "../ops/rows.ts";
+import { type RowIndex, rowIndex } from "../ops/row_index.ts";
 import { Tensor } from "../tensor.ts";
 import { headSize, latentSize, type UniMedVLConfig } from "./config.ts";
 import type { Layout } from "./language.ts";
@@ -21,6 +21,11 @@ export interface ModelInputs {
   noise?: Float32Array;
   /** (N_vae) timesteps in [0, 1], 0 for clean tokens: see {@link shiftTimesteps}. */
   timesteps?: Float32Array;
+  /**
+   * (N_vae, latent numbers) the tokens as they are at these timesteps, in place of `latents` and `noise`:
+   * for sampling, where there is no target.
+   */
+  noisy?: Float32Array;
 }
 
 /** Text tokens and their rows in the und stream. */
@@ -52,10 +57,10 @@ interface TextTarget {
   weights: Float32Array;
 }
 
-/** Flow loss: rows of the gen stream that predict, and the velocities they should. */
+/** Flow: rows of the gen stream that predict, and the velocities they should, if known. */
 interface FlowTarget {
   rows: RowIndex;
-  velocity: Tensor;
+  velocity?: Tensor;
 }
 
 /** A batch ready for {@link UniMedVL.forward}. Its tensors belong to the scope it was made in. */
@@ -116,10 +121,10 @@ export function prepareBatch(gpu: Gpu, config: UniMedVLConfig, inputs: ModelInpu
     };
   }
   if (packed.mseLossIndexes.length > 0) {
-    batch.flowTarget = {
-      rows: rowIndex(gpu, packed.mseRows, genIndexes.length),
-      velocity: targetVelocity(gpu, config, inputs, packed.mseRows),
-    };
+    batch.flowTarget = { rows: rowIndex(gpu, packed.mseRows, genIndexes.length) };
+    if (!inputs.noisy) {
+      batch.flowTarget.velocity = targetVelocity(gpu, config, inputs, packed.mseRows);
+    }
   }
   return batch;
 }
@@ -175,17 +180,10 @@ function latentPart(gpu: Gpu, config: UniMedVLConfig, inputs: ModelInputs): Late
   const { packed } = inputs;
   const n = packed.vaeTokenIndexes.length;
   const width = latentSize(config);
-  const latents = expectSize(inputs.latents, n * width, "latents");
   const timesteps = expectSize(inputs.timesteps, n, "timesteps");
-  const noisy = latents.slice();
-  for (let row = 0; row < n; row++) {
-    const t = timesteps[row];
-    if (t === 0) continue;
-    const noise = expectSize(inputs.noise, n * width, "noise");
-    for (let i = row * width; i < (row + 1) * width; i++) {
-      noisy[i] = (1 - t) * latents[i] + t * noise[i];
-    }
-  }
+  const noisy = inputs.noisy
+    ? expectSize(inputs.noisy, n * width, "noisy")
+    : mixNoise(inputs, timesteps, n, width);
   const distinct = [...new Set(timesteps)];
   const place = new Map(distinct.map((t, i) => [t, i]));
   const features = timestepFeatures(Float32Array.from(distinct));
@@ -195,6 +193,26 @@ function latentPart(gpu: Gpu, config: UniMedVLConfig, inputs: ModelInputs): Late
     features: Tensor.from(gpu, features, [distinct.length, features.length / distinct.length]),
     timeRows: rowIndex(gpu, Int32Array.from(timesteps, (t) => place.get(t)!), distinct.length),
   };
+}
+
+/** `x_t = (1 − t)·x₀ + t·ε`, each token at its own timestep; clean tokens stay as they are. */
+function mixNoise(
+  inputs: ModelInputs,
+  timesteps: Float32Array,
+  tokens: number,
+  width: number,
+): Float32Array {
+  const noisy = expectSize(inputs.latents, tokens * width, "latents").slice();
+  if (timesteps.every((t) => t === 0)) return noisy;
+  const noise = expectSize(inputs.noise, tokens * width, "noise");
+  for (let row = 0; row < tokens; row++) {
+    const t = timesteps[row];
+    if (t === 0) continue;
+    for (let i = row * width; i < (row + 1) * width; i++) {
+      noisy[i] = (1 - t) * noisy[i] + t * noise[i];
+    }
+  }
+  return noisy;
 }
 
 function targetVelocity(

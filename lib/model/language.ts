@@ -12,7 +12,9 @@ import type { AttentionMask } from "../ops/attention_mask.ts";
 import { linear } from "../ops/linear.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
 import { rope, type RopeTables } from "../ops/rope.ts";
-import { gatherRows, mergeRows, type RowIndex } from "../ops/rows.ts";
+import { gatherRows } from "../ops/gather_rows.ts";
+import { mergeRows } from "../ops/merge_rows.ts";
+import type { RowIndex } from "../ops/row_index.ts";
 import type { Tensor } from "../tensor.ts";
 import { headSize, type LanguageConfig } from "./config.ts";
 

@@ -8,7 +8,8 @@ import { add } from "../ops/add.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { linear } from "../ops/linear.ts";
 import { mse } from "../ops/mse.ts";
-import { gatherRows, mergeRows } from "../ops/rows.ts";
+import { gatherRows } from "../ops/gather_rows.ts";
+import { mergeRows } from "../ops/merge_rows.ts";
 import { silu } from "../ops/unary.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Batch } from "./batch.ts";
@@ -73,7 +74,8 @@ export class UniMedVL {
     }
     if (batch.flowTarget && hidden.gen) {
       out.velocity = site("velocity", this.velocity(gatherRows(hidden.gen, batch.flowTarget.rows)));
-      out.flowLoss = mse(out.velocity, batch.flowTarget.velocity);
+      const { velocity } = batch.flowTarget;
+      if (velocity) out.flowLoss = mse(out.velocity, velocity);
     }
     return out;
   }

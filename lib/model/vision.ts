@@ -10,7 +10,8 @@ import { attention } from "../ops/attention.ts";
 import type { AttentionMask } from "../ops/attention_mask.ts";
 import { layerNorm } from "../ops/layer_norm.ts";
 import { linear } from "../ops/linear.ts";
-import { gatherRows, type RowIndex } from "../ops/rows.ts";
+import { gatherRows } from "../ops/gather_rows.ts";
+import type { RowIndex } from "../ops/row_index.ts";
 import type { Tensor } from "../tensor.ts";
 import type { VisionConfig } from "./config.ts";
 

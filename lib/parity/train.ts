@@ -4,7 +4,7 @@
 import { patchify } from "../data/patches.ts";
 import type { PackedBatch } from "../data/pack.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { Autoencoder } from "../model/autoencoder.ts";
+import { loadAutoencoder } from "../model/autoencoder_weights.ts";
 import { type ModelInputs, prepareBatch, shiftTimesteps } from "../model/batch.ts";
 import { loadModel } from "../model/checkpoint.ts";
 import { latentSize, readConfig, type UniMedVLConfig } from "../model/config.ts";
@@ -59,11 +59,8 @@ async function encodeBatch(
   if (config.latent.kind !== "autoencoder") {
     throw new Error("internal: fixtures have an autoencoder");
   }
-  const vae = await Autoencoder.load(
-    gpu,
-    config.latent.autoencoder,
-    `${fixture.dir}/ae.safetensors`,
-  );
+  const path = `${fixture.dir}/ae.safetensors`;
+  const vae = await loadAutoencoder(gpu, config.latent.autoencoder, path);
   const images = await fixture.tensor(BATCH, "padded_images");
   const noise = await fixture.tensor(BATCH, "vae_noise");
   const encoded = tidy(() =>

@@ -64,13 +64,16 @@ export function objectiveLoss(
     const raw = objective.reweightText ? batch.textTarget.weights : new Float32Array(n).fill(1);
     const sum = raw.reduce((a, b) => a + b, 0);
     const weights = Tensor.from(gpu, raw.map((w) => w / sum), [n]);
-    losses.text = weightedSum(out.textLoss, weights);
-    parts.push(weighted(losses.text, objective.textWeight));
+    const text = weightedSum(out.textLoss, weights);
+    losses.text = text.alias(); // backward frees what it passes; this handle stays
+    parts.push(weighted(text, objective.textWeight));
   }
   if (out.flowLoss) {
     const n = out.flowLoss.size;
-    losses.flow = weightedSum(out.flowLoss, Tensor.from(gpu, new Float32Array(n).fill(1 / n), [n]));
-    parts.push(weighted(losses.flow, objective.flowWeight));
+    const even = Tensor.from(gpu, new Float32Array(n).fill(1 / n), [n]);
+    const flow = weightedSum(out.flowLoss, even);
+    losses.flow = flow.alias();
+    parts.push(weighted(flow, objective.flowWeight));
   }
   if (parts.length === 0) {
     throw new TypeError(`Cannot train on objective "${objective.name}": its batch has no loss`);

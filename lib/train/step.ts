@@ -3,6 +3,7 @@
 
 import type { UniMedVL } from "../model/unimedvl.ts";
 import { clipScale, sumSquares } from "../ops/global_norm.ts";
+import { mul } from "../ops/mul.ts";
 import { scaledSum } from "../ops/scaled_sum.ts";
 import { Tensor, tidy } from "../tensor.ts";
 import type { AdamW } from "./adamw.ts";
@@ -39,28 +40,36 @@ export function trainStep(
 ): StepMetrics {
   return tidy(() => {
     const { gpu } = model;
-    const one = Tensor.from(gpu, [1], [1]);
     const metrics: StepMetrics = new Map();
-    const total = new Map<Tensor, Scaled>();
-    const each = options.clip?.over === "objective" ? options.clip : undefined;
-    for (const objective of objectives) {
+    const parts = objectives.map((objective) => {
       const { text, flow, gradients } = runObjective(model, objective);
       if (text) metrics.set("text", text);
       if (flow) metrics.set("flow", flow);
       const norm2 = sumSquares([...gradients.values()]);
       metrics.set(`${objective.name}/norm2`, norm2);
-      const factor = each ? clipScale(norm2, each.maxNorm) : one;
-      for (const [weight, gradient] of gradients) {
-        join(total, weight, { gradient, factor }, one);
-      }
+      return { gradients, norm2 };
+    });
+    // 1, or not a number if any gradient is not finite: then no weight changes in this step.
+    const guard = clipScale(sumSquares(parts.map(({ norm2 }) => norm2)), Infinity);
+    const each = options.clip?.over === "objective" ? options.clip : undefined;
+    const total = new Map<Tensor, Scaled>();
+    for (const { gradients, norm2 } of parts) {
+      const factor = each ? mul(clipScale(norm2, each.maxNorm), guard) : guard;
+      for (const [weight, gradient] of gradients) join(total, weight, { gradient, factor }, guard);
     }
-    if (options.clip?.over === "global") clipTogether(total, options.clip.maxNorm, one, metrics);
+    if (options.clip?.over === "global") {
+      const norm2 = sumSquares([...total.values()].map(({ gradient }) => gradient));
+      metrics.set("norm2", norm2);
+      const factor = clipScale(norm2, options.clip.maxNorm);
+      for (const scaled of total.values()) scaled.factor = factor;
+    }
     optimizer.step(total, options.learningRate);
     return metrics;
   });
 }
 
-function join(total: Map<Tensor, Scaled>, weight: Tensor, next: Scaled, one: Tensor): void {
+/** Adds a gradient to what a weight already has; the sum is scaled by both factors, then by the guard. */
+function join(total: Map<Tensor, Scaled>, weight: Tensor, next: Scaled, guard: Tensor): void {
   const before = total.get(weight);
   if (!before) {
     total.set(weight, next);
@@ -69,20 +78,5 @@ function join(total: Map<Tensor, Scaled>, weight: Tensor, next: Scaled, one: Ten
   const gradient = scaledSum(before.gradient, before.factor, next.gradient, next.factor);
   before.gradient.dispose();
   next.gradient.dispose();
-  total.set(weight, { gradient, factor: one });
-}
-
-function clipTogether(
-  total: Map<Tensor, Scaled>,
-  maxNorm: number,
-  one: Tensor,
-  metrics: StepMetrics,
-): void {
-  if ([...total.values()].some(({ factor }) => factor !== one)) {
-    throw new Error("internal: gradients are clipped twice");
-  }
-  const norm2 = sumSquares([...total.values()].map(({ gradient }) => gradient));
-  metrics.set("norm2", norm2);
-  const factor = clipScale(norm2, maxNorm);
-  for (const scaled of total.values()) scaled.factor = factor;
+  total.set(weight, { gradient, factor: guard });
 }
