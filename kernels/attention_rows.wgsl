@@ -54,15 +54,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let rows = rows_from(tile, params.keys - 1u, lane);
     var s = Eight(vec4f(0.0), vec4f(0.0));
     for (var c = 0u; c < D4; c++) {
-      let d = dots_a(x[c], rows, kv_stride, kv + c);
-      s = Eight(s.lo + d.lo, s.hi + d.hi);
+      s = add_dots(s, x[c], cells_a(rows, kv_stride, kv + c));
     }
     s = masked(s, own, index, rows, -1e30);
     let four = max(s.lo, s.hi);
     let next = max(top, max(max(four.x, four.y), max(four.z, four.w)));
     let keep = exp(top - next); // wipes what fully masked tiles left behind
     let p = Eight(exp(s.lo - next), exp(s.hi - next));
-    for (var c = 0u; c < D4; c++) { sum[c] = sum[c] * keep + sum_b(p, rows, kv_stride, kv + c); }
+    for (var c = 0u; c < D4; c++) { sum[c] = add_rows(sum[c] * keep, p, cells_b(rows, kv_stride, kv + c)); }
     let each = p.lo + p.hi;
     total = total * keep + (each.x + each.y) + (each.z + each.w);
     top = next;

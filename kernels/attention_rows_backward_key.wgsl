@@ -58,18 +58,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       var s = Eight(vec4f(0.0), vec4f(0.0));
       var dp = Eight(vec4f(0.0), vec4f(0.0));
       for (var c = 0u; c < D4; c++) {
-        let d = dots_a(x[c], rows, stride, h * D4 + c);
-        s = Eight(s.lo + d.lo, s.hi + d.hi);
-        let e = dots_b(z[c], rows, stride, h * D4 + c);
-        dp = Eight(dp.lo + e.lo, dp.hi + e.hi);
+        s = add_dots(s, x[c], cells_a(rows, stride, h * D4 + c));
+        dp = add_dots(dp, z[c], cells_b(rows, stride, h * D4 + c));
       }
       s = masked(s, own, own_row, rows, -1e30);
       let stat = pairs(rows, h * params.queries);
-      let p = Eight(exp(s.lo - stat.first.lo), exp(s.hi - stat.first.hi));
-      let ds = Eight(p.lo * (dp.lo - stat.second.lo), p.hi * (dp.hi - stat.second.hi));
+      let p = Eight(exp(s.lo - stat.x.lo), exp(s.hi - stat.x.hi));
+      let ds = Eight(p.lo * (dp.lo - stat.y.lo), p.hi * (dp.hi - stat.y.hi));
       for (var c = 0u; c < D4; c++) {
-        dx[c] += sum_a(ds, rows, stride, h * D4 + c);
-        dz[c] += sum_b(p, rows, stride, h * D4 + c);
+        dx[c] = add_rows(dx[c], ds, cells_a(rows, stride, h * D4 + c));
+        dz[c] = add_rows(dz[c], p, cells_b(rows, stride, h * D4 + c));
       }
     }
   }

@@ -58,14 +58,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var s = Eight(vec4f(0.0), vec4f(0.0));
     var dp = Eight(vec4f(-stat.y), vec4f(-stat.y));
     for (var c = 0u; c < D4; c++) {
-      let d = dots_a(x[c], rows, kv_stride, kv + c);
-      s = Eight(s.lo + d.lo, s.hi + d.hi);
-      let e = dots_b(dx[c], rows, kv_stride, kv + c);
-      dp = Eight(dp.lo + e.lo, dp.hi + e.hi);
+      s = add_dots(s, x[c], cells_a(rows, kv_stride, kv + c));
+      dp = add_dots(dp, dx[c], cells_b(rows, kv_stride, kv + c));
     }
     s = masked(s, own, index, rows, -1e30);
     let ds = Eight(exp(s.lo - stat.x) * dp.lo, exp(s.hi - stat.x) * dp.hi);
-    for (var c = 0u; c < D4; c++) { sum[c] += sum_a(ds, rows, kv_stride, kv + c); }
+    for (var c = 0u; c < D4; c++) { sum[c] = add_rows(sum[c], ds, cells_a(rows, kv_stride, kv + c)); }
   }
   if (query < params.queries) {
     for (var c = 0u; c < D4; c++) { dq[start + c] = sum[c] * params.scale; }

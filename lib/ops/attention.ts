@@ -1,26 +1,15 @@
 // Attention over packed sequences, forward and backward, without a table of scores: keys pass in tiles
 // under a running maximum, and the backward pass computes the probabilities again from the log-sum-exp.
 
-import forwardCode from "../../kernels/attention_rows.wgsl" with { type: "text" };
-import queryCode from "../../kernels/attention_rows_backward_query.wgsl" with { type: "text" };
-import keyCode from "../../kernels/attention_rows_backward_key.wgsl" with { type: "text" };
 import deltaCode from "../../kernels/attention_backward_delta.wgsl" with { type: "text" };
-import maskRule from "../../kernels/common/attention_mask.wgsl" with { type: "text" };
-import plainRows from "../../kernels/common/rows_plain.wgsl" with { type: "text" };
 import { record } from "../autograd.ts";
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import { Tensor } from "../tensor.ts";
+import { attentionKernels } from "./attention_kernels.ts";
 import type { AttentionMask } from "./attention_mask.ts";
 import { columns } from "./columns.ts";
 
-const parts = [maskRule, plainRows];
-const knobs = ["D4"] as const;
-const forward = new Kernel("attention_rows", { main: forwardCode, parts, knobs });
-const toQueries = new Kernel("attention_rows_backward_query", { main: queryCode, parts, knobs });
-const toKeys = new Kernel("attention_rows_backward_key", { main: keyCode, parts, knobs });
 const deltas = new Kernel("attention_backward_delta", { main: deltaCode });
-
-const BLOCK = 8;
 
 /** Options of {@link attention}. */
 export interface AttentionOptions {
@@ -61,6 +50,7 @@ function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: num
   const { gpu } = q;
   const [queries, heads, size] = q.shape;
   const [keys, keyHeads] = k.shape;
+  const kernels = attentionKernels(gpu, size);
   const params = {
     queries,
     keys,
@@ -68,19 +58,16 @@ function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: num
     group: heads / keyHeads,
     offset: mask.queryOffset,
     key_tokens: mask.keyTokens,
-    key_ranges: mask.keyRanges[BLOCK],
-    query_ranges: mask.queryRanges[BLOCK],
+    key_ranges: mask.keyRanges[kernels.forward.block],
+    query_ranges: mask.queryRanges[kernels.toKeys.block],
     scale,
   };
   const inputs = { q: q.buffer, k: k.buffer, v: v.buffer, table: mask.table.buffer };
-  const knobs = { D4: `${size / 4}u` };
-  const queryGrid = [Math.ceil(queries / BLOCK), heads];
-  const keyGrid = [Math.ceil(keys / BLOCK), keyHeads];
 
   const y = Tensor.empty(gpu, q.shape);
   const lse = Tensor.empty(gpu, [heads, queries]);
   const buffers = { ...inputs, y: y.buffer, lse: lse.buffer };
-  forward.run(gpu, { buffers, params, knobs, grid: queryGrid });
+  kernels.forward.run(gpu, buffers, params, queries, heads);
 
   return record(y, [q, k, v], (dy, [needsQ, needsK, needsV]) => {
     const stats = Tensor.empty(gpu, [heads, queries, 2]); // lse and Σ_d dy · y
@@ -91,19 +78,12 @@ function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: num
     });
     const given = { ...inputs, dy: dy.buffer, stats: stats.buffer };
     const dq = needsQ ? Tensor.empty(gpu, q.shape) : null;
-    if (dq) {
-      const buffers = { ...given, dq: dq.buffer };
-      toQueries.run(gpu, { buffers, params, knobs, grid: queryGrid });
-    }
+    if (dq) kernels.toQueries.run(gpu, { ...given, dq: dq.buffer }, params, queries, heads);
     if (!needsK && !needsV) return [dq, null, null];
     const dk = Tensor.empty(gpu, k.shape);
     const dv = Tensor.empty(gpu, v.shape);
-    toKeys.run(gpu, {
-      buffers: { ...given, dk: dk.buffer, dv: dv.buffer },
-      params,
-      knobs,
-      grid: keyGrid,
-    });
+    const outputs = { dk: dk.buffer, dv: dv.buffer };
+    kernels.toKeys.run(gpu, { ...given, ...outputs }, params, keys, keyHeads);
     return [dq, dk, dv];
   });
 }
