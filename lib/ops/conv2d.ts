@@ -49,10 +49,10 @@ export function conv2d(
   options: ConvOptions = {},
 ): Tensor {
   const sizes = convSizes(x, weight, bias, options);
-  const { images, outHeight, outWidth, C, O } = sizes;
-  const even = toQuads(x, C);
-  checkBinding(x, even.size);
+  const { images, inHeight, inWidth, outHeight, outWidth, C, O } = sizes;
+  checkBinding(x, images * inHeight * inWidth * 4 * Math.ceil(C / 4));
   checkBinding(x, images * outHeight * outWidth * 4 * Math.ceil(O / 4));
+  const even = toQuads(x, C);
   const wide = gather("forward", even, weight, bias, sizes);
   const y = O % 4 === 0 ? wide : columns(wide, 0, O);
   if (even !== x) even.dispose();

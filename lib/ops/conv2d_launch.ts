@@ -23,9 +23,8 @@ const dweightSubgroup = new Kernel("conv2d_dweight_subgroup", {
 const pack = new Kernel("conv2d_pack", { main: packCode });
 const unpack = new Kernel("conv2d_unpack", { main: unpackCode });
 
-/** Invocations a weight gradient is split into, about: without and with subgroups. */
-const DWEIGHT_INVOCATIONS = 8192;
-const DWEIGHT_LANES = 512;
+/** Invocations a weight gradient is split into, about: enough to occupy the device, few enough to add up. */
+const DWEIGHT_INVOCATIONS = { software: 8192, gpu: 65536, subgroup: 512 };
 
 /** Quads of output channels from which a subgroup's 32 channels are worth it. */
 const SUBGROUP_QUADS = 4;
@@ -145,8 +144,9 @@ export function weightGradient(
   const oBlocks = Math.ceil(4 * outQuads / block);
   const taps = s.kernel * s.kernel;
   const rows = s.images * s.outHeight;
+  const kind = subgroup ? "subgroup" : x.gpu.adapter.software ? "software" : "gpu";
   const threads = taps * cBlocks * oBlocks * (subgroup ? 8 : 1);
-  const wanted = Math.ceil((subgroup ? DWEIGHT_LANES : DWEIGHT_INVOCATIONS) / threads);
+  const wanted = Math.ceil(DWEIGHT_INVOCATIONS[kind] / threads);
   const rowsPerSplit = Math.ceil(rows / Math.min(rows, wanted));
   const splits = Math.ceil(rows / rowsPerSplit);
 

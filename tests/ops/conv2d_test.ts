@@ -162,6 +162,18 @@ Deno.test("conv2d() refuses what does not fit, by name", GPU_TEST, async () => {
   });
 });
 
+Deno.test("conv2d() refuses images larger than one binding", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const small = Object.create(gpu, { maxBindingBytes: { value: 2 ** 20 } });
+  const x = Tensor.empty(small, [1, 64, 64, 4]);
+  assert.throws(() => conv2d(x, Tensor.empty(gpu, [68, 4, 3, 3]), Tensor.empty(gpu, [68]), SAME), {
+    name: "ResourceError",
+    message:
+      "Cannot convolve (1, 64, 64, 4): 1.1 MiB of pixels, one binding of this adapter holds 1.0 MiB",
+    help: "encode or decode fewer or smaller images at a time",
+  });
+});
+
 /** The definition, in f64 and channels last. */
 function reference(
   x: Float64Array,
