@@ -1,0 +1,198 @@
+// One way to say how far work is, with two back ends: a terminal (a redrawn line, or a line every ten seconds where
+// there is none) and a notebook (one display that is updated). Both are throttled; the clock is passed in.
+
+/** How far something is. */
+export interface ProgressState {
+  /** What is running: "joint seed 0". */
+  label: string;
+  /** Steps done. */
+  step: number;
+  total: number;
+  /** Shown in order as `name value`: losses, tok/s, memory; a string value may say "compiling kernels". */
+  fields?: Record<string, string | number>;
+}
+
+/** A running display of progress. */
+export interface Progress {
+  /** Call as often as wanted: it draws when it is time. */
+  update(state: ProgressState): void;
+  /** A line that stays, above the progress. */
+  note(text: string): void;
+  /** Draws the last state and releases the line. */
+  done(): void;
+}
+
+/** Shows nothing: `--quiet`. */
+export const SILENT: Progress = { update() {}, note() {}, done() {} };
+
+/** Where a terminal's progress goes. */
+export interface TerminalOptions {
+  write(text: string): void;
+  /** True: redraw one line. False: print lines. */
+  terminal: boolean;
+  /** Width of the terminal, in characters. Default: 80. */
+  columns?: () => number;
+  /** Milliseconds of a monotonic clock. */
+  now(): number;
+  /** Milliseconds between drawings. Default: 100 in a terminal, 10 000 without. */
+  everyMs?: number;
+}
+
+/** Progress on stderr of a command. */
+export function terminalProgress(options: TerminalOptions): Progress {
+  const { write, terminal, now } = options;
+  const everyMs = options.everyMs ?? (terminal ? 100 : 10_000);
+  const pace = new Pace();
+  let drawnAt = -Infinity;
+  let shown = "";
+  let latest: ProgressState | undefined;
+
+  function draw(state: ProgressState): void {
+    const text = progressText(state, pace.leftMs(state, now()), terminal ? 16 : 0);
+    if (terminal) {
+      const width = (options.columns?.() ?? 80) - 1;
+      shown = [...text].slice(0, width).join("");
+      write(`\r\x1b[K${shown}`);
+    } else if (text !== shown) {
+      shown = text;
+      write(`${text}\n`);
+    }
+    drawnAt = now();
+  }
+  return {
+    update(state) {
+      const first = latest?.label !== state.label;
+      latest = state;
+      pace.see(state, now());
+      if (first || now() - drawnAt >= everyMs) draw(state);
+    },
+    note(text) {
+      write(terminal && shown ? `\r\x1b[K${text}\n${shown}` : `${text}\n`);
+    },
+    done() {
+      if (latest) draw(latest);
+      if (terminal && latest) write("\n");
+      latest = undefined;
+      shown = "";
+    },
+  };
+}
+
+/** Where a notebook's progress goes. */
+export interface NotebookOptions {
+  /** Shows html under an id, replacing what the id showed before. */
+  display(html: string, text: string, update: boolean): void;
+  now(): number;
+  /** Milliseconds between updates; below 10 messages get lost. Default: 200. */
+  everyMs?: number;
+}
+
+/** Progress in a notebook's output. */
+export function notebookProgress(options: NotebookOptions): Progress {
+  const { display, now } = options;
+  const everyMs = options.everyMs ?? 200;
+  const pace = new Pace();
+  const notes: string[] = [];
+  let drawnAt = -Infinity;
+  let started = false;
+  let latest: ProgressState | undefined;
+
+  function draw(state: ProgressState): void {
+    const text = progressText(state, pace.leftMs(state, now()), 0);
+    const lines = [...notes, text].map((line) =>
+      line.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`)
+    );
+    const done = Math.round(100 * fraction(state));
+    const bar = `<progress max="100" value="${done}" style="width:100%"></progress>`;
+    display(`<div>${lines.join("<br>")}<br>${bar}</div>`, [...notes, text].join("\n"), started);
+    started = true;
+    drawnAt = now();
+  }
+  return {
+    update(state) {
+      latest = state;
+      pace.see(state, now());
+      if (now() - drawnAt >= everyMs) draw(state);
+    },
+    note(text) {
+      notes.push(text);
+      if (latest) draw(latest);
+    },
+    done() {
+      if (latest) draw(latest);
+      latest = undefined;
+    },
+  };
+}
+
+/** `joint seed 0  ████······  120/400  text 1.02  flow 0.31  left 2 min`; a bar of `cells` characters, 0 for none. */
+export function progressText(
+  state: ProgressState,
+  leftMs: number | undefined,
+  cells: number,
+): string {
+  const parts = [state.label];
+  if (cells > 0) {
+    const full = Math.round(cells * fraction(state));
+    parts.push("█".repeat(full) + "·".repeat(cells - full));
+  }
+  parts.push(`${state.step}/${state.total}`);
+  for (const [name, value] of Object.entries(state.fields ?? {})) {
+    parts.push(`${name} ${typeof value === "number" ? compact(value) : value}`.trim());
+  }
+  if (leftMs !== undefined) parts.push(`left ${duration(leftMs)}`);
+  return parts.join("  ");
+}
+
+const fraction = ({ step, total }: ProgressState) =>
+  total > 0 ? Math.min(1, Math.max(0, step / total)) : 0;
+
+/** Three or four figures: 1.024 → "1.02", 1934 → "1.9k". */
+export function compact(value: number): string {
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size >= 1e6) return `${(value / 1e6).toFixed(1)}M`;
+  if (size >= 1e3) return `${(value / 1e3).toFixed(1)}k`;
+  if (size >= 100 || value === 0) return value.toFixed(0);
+  if (size >= 0.01) return value.toPrecision(3);
+  return value.toExponential(1);
+}
+
+/** 94 000 ms → "94 s", 130 000 → "2 min", 7 200 000 → "2.0 h". */
+export function duration(ms: number): string {
+  const seconds = Math.ceil(ms / 1000);
+  if (seconds < 100) return `${seconds} s`;
+  if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** How long a step takes lately. The first step compiles kernels and does not count. */
+class Pace {
+  #label = "";
+  #from: { step: number; at: number } | undefined;
+  #msPerStep: number | undefined;
+
+  see(state: ProgressState, at: number): void {
+    if (state.label !== this.#label || (this.#from && state.step < this.#from.step)) {
+      this.#label = state.label;
+      this.#from = undefined;
+      this.#msPerStep = undefined;
+    }
+    if (state.step < 1) return;
+    if (this.#from && state.step > this.#from.step) {
+      const steps = state.step - this.#from.step;
+      const pace = (at - this.#from.at) / steps;
+      const weight = 1 - 0.9 ** steps; // the last ten steps or so
+      this.#msPerStep = this.#msPerStep === undefined
+        ? pace
+        : this.#msPerStep + weight * (pace - this.#msPerStep);
+    }
+    if (!this.#from || state.step > this.#from.step) this.#from = { step: state.step, at };
+  }
+
+  leftMs(state: ProgressState, now: number): number | undefined {
+    if (this.#msPerStep === undefined || !this.#from || state.step >= state.total) return undefined;
+    const waited = now - this.#from.at;
+    return Math.max(0, (state.total - this.#from.step) * this.#msPerStep - waited);
+  }
+}
