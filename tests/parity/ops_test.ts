@@ -1,5 +1,15 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkOps } from "../../lib/parity/ops.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
@@ -21,5 +31,40 @@ Deno.test({
       assert.ok(names.has(name), name);
     }
     assert.equal(names.size, rows.length, "no tensor is compared twice");
+  },
+});
+
+Deno.test({
+  ...GPU_TEST,
+  name: hasTiny
+    ? "checkOps() reports wrong values and tensors that nothing computes"
+    : "checkOps() on an altered tiny-a (skipped: ../shared/fixtures/tiny-a is absent)",
+  ignore: !hasTiny,
+  fn: async () => {
+    const dir = mkdtempSync(join(tmpdir(), "parity-"));
+    try {
+      for (const file of readdirSync(TINY)) {
+        if (file !== "config.json" && file !== "index.json") {
+          symlinkSync(join(TINY, file), join(dir, file));
+        }
+      }
+      const read = (file: string) => JSON.parse(readFileSync(join(TINY, file), "utf8"));
+      const config = read("config.json");
+      config.llm_config.rope_theta *= 1.01;
+      config.llm_config.rms_norm_eps = 1e-5;
+      writeFileSync(join(dir, "config.json"), JSON.stringify(config));
+      const index = read("index.json");
+      const { tensors } = index.files["ops.safetensors"];
+      tensors["mish/y"] = tensors["silu/y"];
+      writeFileSync(join(dir, "index.json"), JSON.stringify(index));
+
+      const rows = await checkOps(await testGpu(), dir);
+      const missed = new Set(rows.filter((row) => !row.ok).map((row) => row.case));
+      assert.deepEqual([...missed].sort(), ["mish", "rmsnorm", "rotary", "rotary_far"]);
+      const mish = rows.find((row) => row.case === "mish");
+      assert.equal(mish?.note, "no check computes this tensor");
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   },
 });
