@@ -37,7 +37,7 @@ export function resolveConfig<T extends object>(
 ): ResolvedConfig<T> {
   const values = structuredClone(defaults);
   const origins: Record<string, string> = {};
-  for (const path of leaves(defaults as Json)) origins[path] = "default";
+  for (const path of Object.keys(flatten(defaults as Json))) origins[path] = "default";
   for (const { origin, values: changes } of layers) {
     if (!isRecord(changes)) {
       throw new UsageError(`Cannot use ${origin}: it holds ${kindOf(changes)}, not a record`);
@@ -181,10 +181,13 @@ export function editDistance(a: string, b: string): number {
   return row[b.length];
 }
 
-/** Dotted paths of everything that is not a record with fields. */
-function leaves(value: Json, above: string[] = []): string[] {
-  if (!isRecord(value) || Object.keys(value).length === 0) return [above.join(".")];
-  return Object.entries(value).flatMap(([key, inner]) => leaves(inner as Json, [...above, key]));
+/** Dotted path → value of everything that is not a record with fields. */
+export function flatten(value: Json, above: string[] = []): Record<string, Json> {
+  if (!isRecord(value) || Object.keys(value).length === 0) return { [above.join(".")]: value };
+  return Object.assign(
+    {},
+    ...Object.entries(value).map(([key, inner]) => flatten(inner, [...above, key])),
+  );
 }
 
 function isRecord(value: unknown): value is { [key: string]: Json } {

@@ -1,0 +1,135 @@
+// The folder of a run: its name, its lock, and run.json, which says what the run is.
+
+import { EXIT, InputError, LabError, ResourceError, UsageError } from "../errors.ts";
+import { flatten, type Json } from "./config.ts";
+
+/** Another process is writing this run (exit 6). */
+export class BusyError extends LabError {
+  override readonly exitCode = EXIT.busy;
+}
+
+/** Settings that a resumed run may change: they do not alter what a step computes. */
+const FREE = ["steps", "saveEvery", "keep", "logEvery"];
+
+/** What run.json holds. */
+export interface RunHeader {
+  format: 1;
+  study: string;
+  arm: string;
+  seed: number;
+  config: Json;
+  /** Dotted path of each setting → where its value came from. */
+  origins: Record<string, string>;
+  configSha256: string;
+  sourcesSha256: string;
+  commit: string | null;
+  dataSha256: string | null;
+}
+
+/**
+ * The folder of a run, `<root>/<study>/<arm>/seed-<seed>`.
+ *
+ * @throws {UsageError} If a name has other characters than `[a-z0-9-]`, or the seed is no integer ≥ 0
+ */
+export function runFolder(root: string, study: string, arm: string, seed: number): string {
+  checkName("study", study);
+  checkName("arm", arm);
+  if (!(Number.isSafeInteger(seed) && seed >= 0)) {
+    throw new UsageError(`Cannot name a run: seed ${seed} is not an integer ≥ 0`);
+  }
+  return `${root}/${study}/${arm}/seed-${seed}`;
+}
+
+/** run.json of a folder, or null if there is none. */
+export function readHeader(dir: string): RunHeader | null {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(`${dir}/run.json`);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+  let header: RunHeader;
+  try {
+    header = JSON.parse(text);
+  } catch (error) {
+    throw new InputError(`Cannot read ${dir}/run.json: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (header?.format !== 1 || typeof header.configSha256 !== "string") {
+    throw new InputError(`Cannot read ${dir}/run.json: its format is ${header?.format}, not 1`);
+  }
+  return header;
+}
+
+/** Makes the folder and locks it; the lock file names its holder. */
+export function takeLock(dir: string, now: () => Date): Deno.FsFile {
+  let file: Deno.FsFile;
+  try {
+    Deno.mkdirSync(dir, { recursive: true });
+    file = Deno.openSync(`${dir}/lock`, { read: true, write: true, create: true });
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    throw new ResourceError(`Cannot write to ${dir}: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (!file.tryLockSync(true)) {
+    file.close();
+    const holder = Deno.readTextFileSync(`${dir}/lock`).trim() || "another process";
+    throw new BusyError(`Cannot open ${dir}: ${holder} is writing it`, {
+      help: "Wait until it ends, or choose another folder by --run",
+    });
+  }
+  file.truncateSync(0);
+  file.writeSync(new TextEncoder().encode(`process ${Deno.pid} since ${now().toISOString()}\n`));
+  return file;
+}
+
+/** Refuses a resume under other settings; those in FREE may differ. */
+export function checkSameRun(dir: string, old: RunHeader, header: RunHeader): void {
+  const [before, after] = [flatten(old.config), flatten(header.config)];
+  const show = (value: Json | undefined) => value === undefined ? "absent" : JSON.stringify(value);
+  const changes = [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .filter((path) => !FREE.includes(path.split(".").at(-1)!))
+    .filter((path) => show(before[path]) !== show(after[path]))
+    .map((path) => `${path} ${show(before[path])} → ${show(after[path])}`);
+  if (old.dataSha256 !== header.dataSha256) changes.push("the data");
+  if (changes.length > 0) {
+    throw new UsageError(`Cannot resume ${dir}: settings differ: ${changes.join(", ")}`, {
+      help: "Resume with the old settings, or start another run by --run",
+    });
+  }
+}
+
+export function parseFolder(dir: string): { study: string; arm: string; seed: number } {
+  const match = /(?:^|\/)([^/]+)\/([^/]+)\/seed-(0|[1-9]\d*)$/.exec(dir);
+  if (match === null) {
+    throw new UsageError(`Cannot open run ${dir}: its path does not end in study/arm/seed-0`);
+  }
+  const [, study, arm, seed] = match;
+  runFolder("", study, arm, Number(seed)); // checks the names
+  return { study, arm, seed: Number(seed) };
+}
+
+export function checkName(what: string, name: string): void {
+  if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(name)) {
+    throw new UsageError(
+      `Cannot name a ${what} ${JSON.stringify(name)}: only a-z, 0-9 and inner hyphens`,
+    );
+  }
+}
+
+/** Writes a file under another name, syncs it and renames: under `path` there is never half of it. */
+export function writeWhole(path: string, text: string): void {
+  const file = Deno.openSync(`${path}.tmp`, { write: true, create: true, truncate: true });
+  try {
+    const bytes = new TextEncoder().encode(text);
+    for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+    file.syncSync();
+  } finally {
+    file.close();
+  }
+  Deno.renameSync(`${path}.tmp`, path);
+}
