@@ -43,7 +43,7 @@ export function hashSources(root: string): string {
 
 /** Relative paths of the files under `path`, sorted by code unit; none if it does not exist. */
 function filesUnder(root: string, path: string): string[] {
-  const info = statOrNull(`${root}/${path}`);
+  const info = orNull(() => Deno.statSync(`${root}/${path}`), [Deno.errors.NotFound]);
   if (info === null) return [];
   if (info.isFile) return [path];
   return [...Deno.readDirSync(`${root}/${path}`)]
@@ -84,16 +84,21 @@ export function readCommit(root: string): string | null {
 
 const hexOrNull = (text: string) => /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(text) ? text : null;
 
-/** Absent and out of reach are answers here; anything else that goes wrong is thrown. */
-function orNull<T>(read: () => T): T | null {
+/** What `read` gives, or null if it fails in one of these ways; any other failure is thrown. */
+function orNull<T>(
+  read: () => T,
+  answers: readonly (new (message: string) => Error)[],
+): T | null {
   try {
     return read();
   } catch (error) {
-    const answers = [Deno.errors.NotFound, Deno.errors.NotCapable];
     if (answers.some((kind) => error instanceof kind)) return null;
     throw error;
   }
 }
 
-const readOrNull = (path: string) => orNull(() => Deno.readTextFileSync(path)) ?? undefined;
-const statOrNull = (path: string) => orNull(() => Deno.statSync(path));
+/** For the commit, absent and out of reach both mean unknown. */
+const UNKNOWN = [Deno.errors.NotFound, Deno.errors.NotCapable];
+const readOrNull = (path: string) =>
+  orNull(() => Deno.readTextFileSync(path), UNKNOWN) ?? undefined;
+const statOrNull = (path: string) => orNull(() => Deno.statSync(path), UNKNOWN);

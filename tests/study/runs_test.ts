@@ -223,14 +223,15 @@ Deno.test("openRun() refuses a second writer in the same process and names the h
     );
   }));
 
-const mayRun = Deno.permissions.querySync({ name: "run", command: Deno.execPath() }).state ===
-  "granted";
+const deno = [Deno.execPath(), "deno"].find((command) =>
+  Deno.permissions.querySync({ name: "run", command }).state === "granted"
+);
 
 Deno.test({
   name:
     "openRun() needs only read of the sources and write of the runs; its lock dies with its owner" +
-    (mayRun ? "" : " (needs permission to run deno)"),
-  ignore: !mayRun,
+    (deno ? "" : " (needs permission to run deno)"),
+  ignore: !deno,
   fn: () =>
     withRoot(async (root, options) => {
       const dir = runFolder(`${root}/runs`, "demo", "und", 0);
@@ -244,7 +245,7 @@ Deno.test({
         console.log("open");
         setTimeout(() => {}, 60_000);`;
       Deno.writeTextFileSync(`${root}/child.ts`, code);
-      const child = new Deno.Command(Deno.execPath(), {
+      const child = new Deno.Command(deno!, {
         args: [
           "run",
           "--no-prompt",
