@@ -2,7 +2,7 @@
 // 4 ROW_BLOCKS × 4 COLUMN_BLOCKS sums in registers and reads its operands in 4×4 blocks.
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
-// grid     x over columns, y over rows, one workgroup per GROUP_X × GROUP_Y tiles
+// grid     x over columns, y over rows, z over splits of k; one workgroup per GROUP_X × GROUP_Y tiles
 // parts    common/matmul_block.wgsl, common/matmul_access.wgsl; all strides multiples of 4
 
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
@@ -18,6 +18,7 @@ struct Params {
   a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
   a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
   add_bias: u32, // 1: c = a·b + bias
+  inner_step: u32, c_plane: u32, // split z sums inner_step values of k and stores c_plane values further
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
@@ -31,14 +32,15 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let row = id.y * 4u * ROW_BLOCKS;
   let column = id.x * 4u * COLUMN_BLOCKS;
   if (row >= params.rows || column >= params.columns) { return; }
-  let left = first_sums(column);
+  let left = first_sums(column, id.z);
   var right = mat4x4f();
-  if (COLUMN_BLOCKS > 1u) { right = first_sums(column + 4u); }
+  if (COLUMN_BLOCKS > 1u) { right = first_sums(column + 4u, id.z); }
   var c00 = left;
   var c01 = right;
   var c10 = left;
   var c11 = right;
-  for (var k = 0u; k < params.inner; k += 4u) {
+  let end = last_k(id.z);
+  for (var k = id.z * params.inner_step; k < end; k += 4u) {
     let a0 = load_a(row, k);
     let b0 = load_b(k, column);
     c00 = multiply_add(c00, a0, b0);
@@ -54,10 +56,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       c10 = multiply_add(c10, load_a(row + 4u, k), b0);
     }
   }
-  store_block(row, column, c00);
-  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u, c01); }
+  let plane = id.z * params.c_plane;
+  store_block(row, column, plane, c00);
+  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u, plane, c01); }
   if (ROW_BLOCKS > 1u) {
-    store_block(row + 4u, column, c10);
-    if (COLUMN_BLOCKS > 1u) { store_block(row + 4u, column + 4u, c11); }
+    store_block(row + 4u, column, plane, c10);
+    if (COLUMN_BLOCKS > 1u) { store_block(row + 4u, column + 4u, plane, c11); }
   }
 }

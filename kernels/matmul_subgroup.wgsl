@@ -1,22 +1,22 @@
 // matmul_subgroup: c[m, n] = Σ_k a[m, k] b[k, n] (+ bias[n]) where a subgroup is exactly 8 lanes wide. The lanes
-// of a subgroup share 4 ROW_BLOCKS rows; each owns 4 COLUMN_BLOCKS columns. A lane loads one 4×4 block of a and
+// of a subgroup share 4 ROW_BLOCKS rows; each owns 4 columns. A lane loads one 4×4 block of a and
 // broadcasts it to the others, so a is read once per 32 columns without shared memory.
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
-// grid     x over tiles of 32 COLUMN_BLOCKS columns, y over tiles of 4 ROW_BLOCKS rows
+// grid     x over tiles of 32 columns, y over tiles of 4 ROW_BLOCKS rows, z over splits of k
 // parts    common/matmul_block.wgsl, common/matmul_access.wgsl; all strides multiples of 4
 
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
 override ADD_TO_C: u32 = 0;       // 1: c += a·b
-override ROW_BLOCKS: u32 = 8;     // 2, 4 or 8
-override COLUMN_BLOCKS: u32 = 1;  // 1 or 2
+override ROW_BLOCKS: u32 = 8;     // 4 or 8
 
 struct Params {
   rows: u32, columns: u32, inner: u32,
   a_stride: u32, b_stride: u32, c_stride: u32, // values from one stored row to the next
   a_start: u32, b_start: u32, c_start: u32, bias_start: u32, // first value used
   add_bias: u32, // 1: c = a·b + bias
+  inner_step: u32, c_plane: u32, // split z sums inner_step values of k and stores c_plane values further
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
@@ -28,31 +28,20 @@ struct Params {
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.y * 4u * ROW_BLOCKS;
-  let column = (group.x * 8u + lane) * 4u * COLUMN_BLOCKS;
-  let left = first_sums(column);
-  var right = mat4x4f();
-  if (COLUMN_BLOCKS > 1u) { right = first_sums(column + 4u); }
-  var c0 = left;
-  var c1 = left;
-  var c2 = left;
-  var c3 = left;
-  var c4 = left;
-  var c5 = left;
-  var c6 = left;
-  var c7 = left;
-  var d0 = right;
-  var d1 = right;
-  var d2 = right;
-  var d3 = right;
-  var d4 = right;
-  var d5 = right;
-  var d6 = right;
-  var d7 = right;
-  for (var k = 0u; k < params.inner; k += 4u) {
+  let column = (group.x * 8u + lane) * 4u;
+  let start = first_sums(column, group.z);
+  var c0 = start;
+  var c1 = start;
+  var c2 = start;
+  var c3 = start;
+  var c4 = start;
+  var c5 = start;
+  var c6 = start;
+  var c7 = start;
+  let end = last_k(group.z);
+  for (var k = group.z * params.inner_step; k < end; k += 4u) {
     let own = load_a(row + 4u * lane, k);
     let b0 = load_b(k, column);
-    var b1 = mat4x4f();
-    if (COLUMN_BLOCKS > 1u) { b1 = load_b(k, column + 4u); }
     let a0 = mat4x4f(
       subgroupBroadcast(own[0], 0u),
       subgroupBroadcast(own[1], 0u),
@@ -60,7 +49,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       subgroupBroadcast(own[3], 0u),
     );
     c0 = multiply_add(c0, a0, b0);
-    if (COLUMN_BLOCKS > 1u) { d0 = multiply_add(d0, a0, b1); }
     let a1 = mat4x4f(
       subgroupBroadcast(own[0], 1u),
       subgroupBroadcast(own[1], 1u),
@@ -68,25 +56,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       subgroupBroadcast(own[3], 1u),
     );
     c1 = multiply_add(c1, a1, b0);
-    if (COLUMN_BLOCKS > 1u) { d1 = multiply_add(d1, a1, b1); }
-    if (ROW_BLOCKS > 2u) {
-      let a2 = mat4x4f(
-        subgroupBroadcast(own[0], 2u),
-        subgroupBroadcast(own[1], 2u),
-        subgroupBroadcast(own[2], 2u),
-        subgroupBroadcast(own[3], 2u),
-      );
-      c2 = multiply_add(c2, a2, b0);
-      if (COLUMN_BLOCKS > 1u) { d2 = multiply_add(d2, a2, b1); }
-      let a3 = mat4x4f(
-        subgroupBroadcast(own[0], 3u),
-        subgroupBroadcast(own[1], 3u),
-        subgroupBroadcast(own[2], 3u),
-        subgroupBroadcast(own[3], 3u),
-      );
-      c3 = multiply_add(c3, a3, b0);
-      if (COLUMN_BLOCKS > 1u) { d3 = multiply_add(d3, a3, b1); }
-    }
+    let a2 = mat4x4f(
+      subgroupBroadcast(own[0], 2u),
+      subgroupBroadcast(own[1], 2u),
+      subgroupBroadcast(own[2], 2u),
+      subgroupBroadcast(own[3], 2u),
+    );
+    c2 = multiply_add(c2, a2, b0);
+    let a3 = mat4x4f(
+      subgroupBroadcast(own[0], 3u),
+      subgroupBroadcast(own[1], 3u),
+      subgroupBroadcast(own[2], 3u),
+      subgroupBroadcast(own[3], 3u),
+    );
+    c3 = multiply_add(c3, a3, b0);
     if (ROW_BLOCKS > 4u) {
       let a4 = mat4x4f(
         subgroupBroadcast(own[0], 4u),
@@ -95,7 +78,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         subgroupBroadcast(own[3], 4u),
       );
       c4 = multiply_add(c4, a4, b0);
-      if (COLUMN_BLOCKS > 1u) { d4 = multiply_add(d4, a4, b1); }
       let a5 = mat4x4f(
         subgroupBroadcast(own[0], 5u),
         subgroupBroadcast(own[1], 5u),
@@ -103,7 +85,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         subgroupBroadcast(own[3], 5u),
       );
       c5 = multiply_add(c5, a5, b0);
-      if (COLUMN_BLOCKS > 1u) { d5 = multiply_add(d5, a5, b1); }
       let a6 = mat4x4f(
         subgroupBroadcast(own[0], 6u),
         subgroupBroadcast(own[1], 6u),
@@ -111,7 +92,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         subgroupBroadcast(own[3], 6u),
       );
       c6 = multiply_add(c6, a6, b0);
-      if (COLUMN_BLOCKS > 1u) { d6 = multiply_add(d6, a6, b1); }
       let a7 = mat4x4f(
         subgroupBroadcast(own[0], 7u),
         subgroupBroadcast(own[1], 7u),
@@ -119,24 +99,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         subgroupBroadcast(own[3], 7u),
       );
       c7 = multiply_add(c7, a7, b0);
-      if (COLUMN_BLOCKS > 1u) { d7 = multiply_add(d7, a7, b1); }
     }
   }
-  store_pair(row + 0u, column, c0, d0);
-  store_pair(row + 4u, column, c1, d1);
-  if (ROW_BLOCKS > 2u) {
-    store_pair(row + 8u, column, c2, d2);
-    store_pair(row + 12u, column, c3, d3);
-  }
+  let plane = group.z * params.c_plane;
+  store_block(row, column, plane, c0);
+  store_block(row + 4u, column, plane, c1);
+  store_block(row + 8u, column, plane, c2);
+  store_block(row + 12u, column, plane, c3);
   if (ROW_BLOCKS > 4u) {
-    store_pair(row + 16u, column, c4, d4);
-    store_pair(row + 20u, column, c5, d5);
-    store_pair(row + 24u, column, c6, d6);
-    store_pair(row + 28u, column, c7, d7);
+    store_block(row + 16u, column, plane, c4);
+    store_block(row + 20u, column, plane, c5);
+    store_block(row + 24u, column, plane, c6);
+    store_block(row + 28u, column, plane, c7);
   }
-}
-
-fn store_pair(row: u32, column: u32, left: mat4x4f, right: mat4x4f) {
-  store_block(row, column, left);
-  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u, right); }
 }

@@ -48,9 +48,9 @@ fn load_b(k: u32, column: u32) -> mat4x4f {
   );
 }
 
-fn store_row(row: u32, column: u32, value: vec4f) {
+fn store_row(row: u32, column: u32, plane: u32, value: vec4f) {
   if (row >= params.rows || column >= params.columns) { return; }
-  let at = (row * params.c_stride + params.c_start + column) / 4u;
+  let at = (plane + row * params.c_stride + params.c_start + column) / 4u;
   if (ADD_TO_C == 1u) {
     c[at] += value;
   } else {
@@ -58,10 +58,15 @@ fn store_row(row: u32, column: u32, value: vec4f) {
   }
 }
 
+// Where the sums over k of a split end.
+fn last_k(split: u32) -> u32 {
+  return min((split + 1u) * params.inner_step, params.inner);
+}
+
 // What four rows of sums start from.
-fn first_sums(column: u32) -> mat4x4f {
+fn first_sums(column: u32, split: u32) -> mat4x4f {
   var row = vec4f();
-  if (params.add_bias == 1u) {
+  if (params.add_bias == 1u && split == 0u) {
     let j = params.bias_start + column;
     row = vec4f(bias[j], bias[j + 1u], bias[j + 2u], bias[j + 3u]);
   }

@@ -14,9 +14,9 @@ fn multiply_add(c: mat4x4f, a: mat4x4f, b: mat4x4f) -> mat4x4f {
   );
 }
 
-fn store_block(row: u32, column: u32, block: mat4x4f) {
-  store_row(row, column, block[0]);
-  store_row(row + 1u, column, block[1]);
-  store_row(row + 2u, column, block[2]);
-  store_row(row + 3u, column, block[3]);
+fn store_block(row: u32, column: u32, plane: u32, block: mat4x4f) {
+  store_row(row, column, plane, block[0]);
+  store_row(row + 1u, column, plane, block[1]);
+  store_row(row + 2u, column, plane, block[2]);
+  store_row(row + 3u, column, plane, block[3]);
 }

@@ -1,13 +1,17 @@
-// Which matmul kernel runs, and with which tile. Measured on the software adapter; on a GPU the register
-// kernel with small workgroups is a starting point that needs no subgroups and no shared memory.
+// Which matmul kernel runs, and with which tile. Tiles are measured on the software adapter (see
+// matmul_bench.ts); the numbers for GPUs are a starting point that nobody has measured yet.
 
 import type { Gpu } from "../gpu/device.ts";
 
-/** A kernel with its tile: each invocation (or subgroup) covers 4·rowBlocks × 4·columnBlocks sums per lane. */
+/** A kernel and how it cuts the product. */
 export interface MatmulChoice {
   kernel: "naive" | "register" | "subgroup";
+  /** Rows of a tile, in fours: 1 or 2 per invocation (register), 4 or 8 per subgroup (subgroup). */
   rowBlocks: number;
+  /** Columns per invocation, in fours: 1 or 2 (register), 1 (subgroup). */
   columnBlocks: number;
+  /** Parts of the inner axis summed apart and then together, in order; the naive kernel takes 1. */
+  splits: number;
 }
 
 /** Sizes of one product. */
@@ -15,19 +19,31 @@ export interface MatmulSizes {
   rows: number;
   columns: number;
   inner: number;
+  /** `a` is stored (inner, rows). */
   transposeA: boolean;
+  /** `b` is stored (columns, inner). */
   transposeB: boolean;
 }
 
+/** Invocations that keep a GPU busy. */
+const BUSY = 2 ** 15;
+/** Inner length worth a split of its own, and the most splits. */
+const SPLIT_INNER = 64;
+const MOST_SPLITS = 32;
+
 /** The kernel and tile for one product on this adapter. */
-export function chooseMatmul(gpu: Gpu, { rows, columns }: MatmulSizes): MatmulChoice {
-  if (gpu.adapter.software && gpu.subgroupSize === 8 && rows > 4 && columns > 4) {
-    const rowBlocks = rows > 16 ? 8 : rows > 8 ? 4 : 2;
-    return { kernel: "subgroup", rowBlocks, columnBlocks: 1 };
+export function chooseMatmul(gpu: Gpu, sizes: MatmulSizes): MatmulChoice {
+  const { rows, columns, inner } = sizes;
+  if (gpu.adapter.software) {
+    if (rows <= 4) return { kernel: "register", rowBlocks: 1, columnBlocks: 2, splits: 1 };
+    if (gpu.subgroupSize !== 8) {
+      return { kernel: "register", rowBlocks: 2, columnBlocks: 2, splits: 1 };
+    }
+    return { kernel: "subgroup", rowBlocks: rows <= 16 ? 4 : 8, columnBlocks: 1, splits: 1 };
   }
-  return {
-    kernel: "register",
-    rowBlocks: rows > 4 ? 2 : 1,
-    columnBlocks: columns > 4 && (gpu.adapter.software || rows * columns >= 2 ** 18) ? 2 : 1,
-  };
+  const blocks = rows > 4 && rows * columns >= 64 * BUSY ? 2 : 1;
+  const invocations = Math.ceil(rows / (4 * blocks)) * Math.ceil(columns / (4 * blocks));
+  const most = Math.min(MOST_SPLITS, Math.floor(inner / SPLIT_INNER));
+  const splits = Math.max(1, Math.min(Math.ceil(BUSY / invocations), most));
+  return { kernel: "register", rowBlocks: blocks, columnBlocks: blocks, splits };
 }

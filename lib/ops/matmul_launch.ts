@@ -9,24 +9,24 @@ import subgroupCode from "../../kernels/matmul_subgroup.wgsl" with { type: "text
 import type { Gpu } from "../gpu/device.ts";
 import { type Binding, Kernel } from "../gpu/kernel.ts";
 import { Tensor } from "../tensor.ts";
+import { columnSum } from "./column_sum.ts";
 import { chooseMatmul, type MatmulChoice, type MatmulSizes } from "./matmul_config.ts";
 import { planMatmul } from "./matmul_plan.ts";
 import { restride, rowsOf } from "./matmul_rows.ts";
 
 const layout = ["TRANSPOSE_A", "TRANSPOSE_B", "ADD_TO_C"] as const;
-const tile = ["ROW_BLOCKS", "COLUMN_BLOCKS"] as const;
 const parts = [block, access];
 
 const naive = new Kernel("matmul_naive", { main: naiveCode, knobs: layout });
 const register = new Kernel("matmul", {
   main: registerCode,
   parts,
-  knobs: [...layout, ...tile, "GROUP_X", "GROUP_Y"],
+  knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "GROUP_X", "GROUP_Y"],
 });
 const subgroup = new Kernel("matmul_subgroup", {
   main: subgroupCode,
   parts,
-  knobs: [...layout, ...tile],
+  knobs: [...layout, "ROW_BLOCKS"],
   subgroups: true,
 });
 
@@ -59,18 +59,16 @@ export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
   if (inner === 0 && !bias) return Tensor.zeros(gpu, [rows, columns]);
   const choice = options.choice ?? chooseMatmul(gpu, options);
   const limitBytes = options.limitBytes ?? gpu.maxBindingBytes;
-  const c = Tensor.empty(gpu, [rows, columns]);
   const width = choice.kernel === "naive" ? 1 : 4; // what strides are multiples of
   const alignedA = aligned(a, transposeA ? [inner, rows] : [rows, inner], width, limitBytes);
   const alignedB = aligned(b, transposeB ? [columns, inner] : [inner, columns], width, limitBytes);
-  const alignedC = columns % width === 0 ? c : Tensor.empty(gpu, [rows, upTo(columns, width)]);
-  multiply(alignedA, alignedB, alignedC, { ...options, choice, limitBytes });
-  if (alignedC !== c) {
-    restride(alignedC, c, limitBytes);
-    alignedC.dispose();
-  }
+  const alignedC = multiply(alignedA, alignedB, { ...options, choice, limitBytes });
   alignedA.dispose();
   alignedB.dispose();
+  if (alignedC.dim(1) === columns) return alignedC;
+  const c = Tensor.empty(gpu, [rows, columns]);
+  restride(alignedC, c, limitBytes);
+  alignedC.dispose();
   return c;
 }
 
@@ -90,15 +88,22 @@ function aligned(x: Tensor, shape: [number, number], width: number, limitBytes: 
 
 type Resolved = ProductOptions & { choice: MatmulChoice; limitBytes: number };
 
-/** Launches the pieces; strides are those of the tensors, extents those of the options. */
-function multiply(a: Tensor, b: Tensor, c: Tensor, options: Resolved): void {
-  const { transposeA, transposeB, bias } = options;
-  for (const p of planMatmul(options, options.limitBytes)) {
+/** Launches the pieces. Strides are those of the tensors, also of the result; extents those of the options. */
+function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
+  const { rows, columns, inner, transposeA, transposeB, bias, choice } = options;
+  const stride = choice.kernel === "naive" ? columns : upTo(columns, 4);
+  const pieces = planMatmul(options, options.limitBytes);
+  const most = Math.floor(options.limitBytes / (4 * rows * stride)); // partial results are bound as one
+  const wanted = pieces.length === 1 && inner > 0 ? Math.min(choice.splits, most) : 1;
+  const innerStep = upTo(Math.ceil(Math.max(inner, 1) / wanted), 4);
+  const splits = Math.max(1, Math.ceil(inner / innerStep));
+  const c = Tensor.empty(a.gpu, [splits * rows, stride]);
+  for (const p of pieces) {
     const bBinding = transposeB ? rowsOf(b, p.column, p.columns) : rowsOf(b, p.k, p.inner);
     const buffers: Record<string, Binding> = {
       a: transposeA ? rowsOf(a, p.k, p.inner) : rowsOf(a, p.row, p.rows),
       b: bBinding,
-      c: rowsOf(c, p.row, p.rows),
+      c: splits > 1 ? c.buffer : rowsOf(c, p.row, p.rows),
       bias: bias ? bias.buffer : bBinding, // bound, not read
     };
     const params = {
@@ -113,14 +118,22 @@ function multiply(a: Tensor, b: Tensor, c: Tensor, options: Resolved): void {
       c_start: p.column,
       bias_start: p.column,
       add_bias: bias && p.k === 0 ? 1 : 0,
+      inner_step: pieces.length === 1 ? innerStep : p.inner,
+      c_plane: rows * stride,
     };
     const knobs = {
       TRANSPOSE_A: transposeA ? 1 : 0,
       TRANSPOSE_B: transposeB ? 1 : 0,
       ADD_TO_C: p.k > 0 ? 1 : 0,
     };
-    launch(a.gpu, options.choice, buffers, params, knobs);
+    launch(a.gpu, choice, buffers, params, knobs, splits);
   }
+  if (splits === 1) return c;
+  const planes = c.alias([splits, rows * stride]);
+  const sum = columnSum(planes);
+  const result = sum.alias([rows, stride]);
+  for (const t of [planes, sum, c]) t.dispose();
+  return result;
 }
 
 function launch(
@@ -129,9 +142,9 @@ function launch(
   buffers: Record<string, Binding>,
   params: Record<string, number>,
   layoutKnobs: Record<typeof layout[number], number>,
+  splits: number,
 ): void {
   const { rowBlocks, columnBlocks } = choice;
-  const knobs = { ...layoutKnobs, ROW_BLOCKS: rowBlocks, COLUMN_BLOCKS: columnBlocks };
   const tiles = (width: number, height: number) => [
     Math.ceil(params.columns / width),
     Math.ceil(params.rows / height),
@@ -140,14 +153,22 @@ function launch(
     case "naive":
       naive.run(gpu, { buffers, params, knobs: layoutKnobs, grid: tiles(8, 8) });
       break;
-    case "subgroup":
-      subgroup.run(gpu, { buffers, params, knobs, grid: tiles(32 * columnBlocks, 4 * rowBlocks) });
+    case "subgroup": {
+      const knobs = { ...layoutKnobs, ROW_BLOCKS: rowBlocks };
+      subgroup.run(gpu, { buffers, params, knobs, grid: [...tiles(32, 4 * rowBlocks), splits] });
       break;
+    }
     case "register": {
       const [x, y] = tiles(4 * columnBlocks, 4 * rowBlocks);
       const group = { GROUP_X: 8, GROUP_Y: x * y < 512 ? 1 : 8 };
-      const grid = [Math.ceil(x / group.GROUP_X), Math.ceil(y / group.GROUP_Y)];
-      register.run(gpu, { buffers, params, knobs: { ...knobs, ...group }, grid });
+      const knobs = {
+        ...layoutKnobs,
+        ...group,
+        ROW_BLOCKS: rowBlocks,
+        COLUMN_BLOCKS: columnBlocks,
+      };
+      const grid = [Math.ceil(x / group.GROUP_X), Math.ceil(y / group.GROUP_Y), splits];
+      register.run(gpu, { buffers, params, knobs, grid });
     }
   }
 }
