@@ -1,8 +1,7 @@
 // Single ops against a fixture's ops.safetensors: values, and gradients where the fixture has an upstream
-// gradient. Sizes are the fixture's. Whole modules (siglip, connector, mot_layer) are in modules.ts.
+// gradient. Sizes are the fixture's. Whole modules are in modules.ts, patches and position ids in transforms.ts.
 
 import { backward, parameter } from "../autograd.ts";
-import { patchify, positionIds, type PositionRule } from "../data/patches.ts";
 import { sinCosTable, timestepFeatures } from "../data/position_tables.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { readConfig, type UniMedVLConfig } from "../model/config.ts";
@@ -16,11 +15,12 @@ import { rmsNorm } from "../ops/rms_norm.ts";
 import { inverseFrequencies, rope, ropeTables } from "../ops/rope.ts";
 import { geluTanh, silu } from "../ops/unary.ts";
 import { readAll, Tensor, tidy } from "../tensor.ts";
-import { compareExact, compareFloat, type Fixture, openFixture, type Row } from "./compare.ts";
+import { type Fixture, openFixture, type Row } from "./compare.ts";
 
 const OPS = "ops.safetensors";
 const WEIGHTS = "model.safetensors";
-const MODULES = new Set(["siglip", "connector", "mot_layer"]);
+/** Checked in modules.ts and transforms.ts. */
+const ELSEWHERE = new Set(["siglip", "connector", "mot_layer", "patchify"]);
 const MLP = "language_model.model.layers.0.mlp";
 
 /** One case being checked. */
@@ -65,7 +65,6 @@ const CHECKS: Record<string, Check> = {
   swiglu_mlp: checkMlp,
   timestep: checkTimestep,
   sincos: checkTables,
-  patchify: checkPatchify,
 };
 
 /**
@@ -81,7 +80,7 @@ export async function checkOps(gpu: Gpu, dir: string): Promise<Row[]> {
     const wanted = ["out", "grad", "prep"].flatMap((role) => fixture.names(OPS, role));
     const rows: Row[] = [];
     for (const name of new Set(fixture.names(OPS).map((tensor) => tensor.split("/")[0]))) {
-      if (MODULES.has(name)) continue;
+      if (ELSEWHERE.has(name)) continue;
       const done = await CHECKS[name]?.({ gpu, fixture, config, name }) ?? [];
       const compared = new Set(done.map((row) => row.tensor));
       rows.push(...done);
@@ -90,7 +89,6 @@ export async function checkOps(gpu: Gpu, dir: string): Promise<Row[]> {
         if (!compared.has(tensor)) rows.push(unknown(name, tensor));
       }
     }
-    rows.push(...await checkPositionIds(fixture));
     return rows;
   } finally {
     await fixture.close();
@@ -213,35 +211,6 @@ async function checkTables({ fixture, name }: Case): Promise<Row[]> {
   for (const full of fixture.names(OPS).filter((tensor) => tensor.startsWith(`${name}/`))) {
     const [count, dim] = (await fixture.tensor(OPS, full)).shape;
     rows.push(await fixture.compare(OPS, full, sinCosTable(Math.sqrt(count), dim)));
-  }
-  return rows;
-}
-
-async function checkPatchify({ fixture, name }: Case): Promise<Row[]> {
-  const { data, shape } = await fixture.tensor(OPS, `${name}/image`);
-  const [channels, height, width] = shape;
-  const values = (await fixture.tensor(OPS, `${name}/tokens`)).shape[1];
-  const tokens = patchify(data as Float32Array, height, width, Math.sqrt(values / channels));
-  return [await fixture.compare(OPS, `${name}/tokens`, tokens)];
-}
-
-/** The grid position ids that ops.json lists, in both variants. */
-async function checkPositionIds(fixture: Fixture): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const given of (await fixture.json("ops.json")).position_ids ?? []) {
-    const { img_h, img_w, patch_size, max_num_patches_per_side: side } = given;
-    const grid = [Math.floor(img_h / patch_size), Math.floor(img_w / patch_size)];
-    for (const rule of ["extrapolate", "interpolate"] satisfies PositionRule[]) {
-      const ids = positionIds(grid[0], grid[1], side, rule);
-      const name = `position_ids/${img_h}x${img_w} in ${side} ${rule}`;
-      const sum = ids.reduce((total, id) => total + id, 0);
-      const expected: number[] | null = given[rule];
-      rows.push(
-        expected
-          ? compareExact(name, ids, expected)
-          : compareFloat(`${name} sum`, [sum], [given[`${rule}_sum`]], 0, 0),
-      );
-    }
   }
   return rows;
 }
