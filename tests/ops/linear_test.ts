@@ -57,6 +57,16 @@ Deno.test("linear() of no rows is empty and has zero gradients", GPU_TEST, async
   assert.deepEqual(grads.get(x)!.shape, [0, 4]);
 });
 
+Deno.test("linear() of no inputs is its bias", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const y = linear(
+    Tensor.zeros(gpu, [2, 0]),
+    Tensor.zeros(gpu, [3, 0]),
+    Tensor.from(gpu, [1, 2, 3], [3]),
+  );
+  assert.deepEqual([...await y.floats()], [1, 2, 3, 1, 2, 3]);
+});
+
 Deno.test("linear() refuses weights and biases that do not fit", GPU_TEST, async () => {
   const gpu = await testGpu();
   const x = Tensor.zeros(gpu, [2, 3]);

@@ -54,4 +54,8 @@ Deno.test("matmul() refuses operands that do not fit", GPU_TEST, async () => {
     name: "TypeError",
     message: "Cannot multiply (2, 3) by (4, 5): inner sizes 3 and 4 differ",
   });
+  assert.throws(() => matmul(a, Tensor.zeros(gpu, [3])), {
+    name: "TypeError",
+    message: "Cannot multiply a (3) f32 tensor: operands are f32 matrices",
+  });
 });
