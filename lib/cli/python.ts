@@ -16,12 +16,17 @@ export const NOTEBOOK_MODULES = ["nbclient", "nbformat", "jupyter_client"] as co
 export type RunQuietly = (
   command: string,
   args: readonly string[],
+  env?: Record<string, string>,
 ) => Promise<{ code: number; stdout: string; stderr: string } | undefined>;
 
 /** Runs a command of this system. Needs `--allow-run` for it. */
-export const runQuietly: RunQuietly = async (command, args) => {
+export const runQuietly: RunQuietly = async (command, args, env) => {
   try {
-    const child = new Deno.Command(command, { args: [...args], stdin: "null" });
+    const child = new Deno.Command(command, {
+      args: [...args],
+      stdin: "null",
+      ...(env && { env }),
+    });
     const { code, stdout, stderr } = await child.output();
     const text = new TextDecoder();
     return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
