@@ -4,7 +4,7 @@
 
 import { blocky, blurred, noisy } from "../../lib/data/phantoms/damage.ts";
 import { fitDiscriminant } from "../../lib/data/phantoms/discriminant.ts";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 import type { Pixels } from "../../lib/data/transforms.ts";
 import { interleaved } from "./world.ts";
 

@@ -2,7 +2,7 @@
 // same understanding samples whether or not they also draw.
 
 import { normalNoise } from "../../lib/data/noise.ts";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 import { DENOISE_SIGMA } from "../../lib/data/phantoms/pictures.ts";
 import type { Sample } from "../../lib/data/sample.ts";
 import type { Pixels } from "../../lib/data/transforms.ts";

@@ -1,6 +1,6 @@
 // Standard normal noise by key: the same key gives the same noise, whatever else was drawn.
 
-import { Draws } from "./phantoms/draws.ts";
+import { Draws } from "./draws.ts";
 
 /**
  * n standard normals (Box and Muller 1958, both of each pair used).

@@ -1,7 +1,7 @@
 // Weights of an autoencoder: read from the reference's file (`ae.safetensors`), or drawn.
 
 import { openSafetensors } from "../data/safetensors.ts";
-import { Draws } from "../data/phantoms/draws.ts";
+import { Draws } from "../data/draws.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Parameters } from "../nn/parameters.ts";

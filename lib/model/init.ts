@@ -1,7 +1,7 @@
 // Fresh weights. A parameter's draws depend on the seed and its own name alone, so two models that share
 // a name and shape share the values, whatever else differs.
 
-import { Draws } from "../data/phantoms/draws.ts";
+import { Draws } from "../data/draws.ts";
 import { sinCosTable } from "../data/position_tables.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Parameters } from "../nn/parameters.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { blocky, blurred, noisy } from "../../lib/data/phantoms/damage.ts";
 import { fitDiscriminant } from "../../lib/data/phantoms/discriminant.ts";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 import { MODALITIES } from "../../lib/data/phantoms/factors.ts";
 import { confusion, fitJudge, fitShapeJudge } from "../../lib/data/phantoms/judge.ts";
 import { phantom } from "../../lib/data/phantoms/phantom.ts";

@@ -6,7 +6,7 @@ import {
   decodeCode,
 } from "../../lib/data/phantoms/codes.ts";
 import { noisy } from "../../lib/data/phantoms/damage.ts";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 import { MODALITIES, PHANTOM_WORDS } from "../../lib/data/phantoms/factors.ts";
 import { inModality, phantom, withoutLesion } from "../../lib/data/phantoms/phantom.ts";
 import { flatPicture, PICTURE_TASKS, picturePair } from "../../lib/data/phantoms/pictures.ts";

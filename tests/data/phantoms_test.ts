@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 import {
   captionOf,
   LESION_COUNT_RATES,

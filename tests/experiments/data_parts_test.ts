@@ -3,7 +3,7 @@ import { fitInto } from "../../experiments/demo/data_images.ts";
 import { fitDataJudge, judgeAccuracy } from "../../experiments/demo/data_judge.ts";
 import { chances } from "../../experiments/demo/data_questions.ts";
 import { endlessOrder } from "../../experiments/demo/data_samples.ts";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 
 Deno.test("fitInto() keeps the whole image and centres it on black", () => {
   const white = (width: number, height: number) => ({

@@ -1,7 +1,7 @@
 // Small data folders for tests: images made on the spot, a manifest, a temporary place for them.
 
 import { encodePng } from "../../lib/data/image.ts";
-import { Draws } from "../../lib/data/phantoms/draws.ts";
+import { Draws } from "../../lib/data/draws.ts";
 
 /** Files by relative path. */
 export type Files = Record<string, string | Uint8Array>;

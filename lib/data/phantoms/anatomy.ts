@@ -1,7 +1,7 @@
 // Where things are: organ outline and lesions in the unit frame u, v ∈ [-1, 1] (v down), the same for
 // every modality and every image size, and their coverage of the pixels.
 
-import type { Draws } from "./draws.ts";
+import type { Draws } from "../draws.ts";
 import { type Factors, QUADRANTS, type Shape } from "./factors.ts";
 
 /** Centre and radius in the unit frame. */

@@ -2,7 +2,7 @@
 // Lesions change a pixel only where they cover it, so the lesion-free twin is equal elsewhere.
 
 import type { Coverage } from "./anatomy.ts";
-import type { Draws } from "./draws.ts";
+import type { Draws } from "../draws.ts";
 
 /** A picture in the making. */
 export interface Canvas extends Coverage {

@@ -1,7 +1,7 @@
 // What young generators do to a picture, done on purpose: blur, noise, flat blocks. The judge is fitted
 // and tested on such copies. Images are (size, size, 3) in [-1, 1].
 
-import type { Draws } from "./draws.ts";
+import type { Draws } from "../draws.ts";
 
 /** Gaussian blur of the given deviation in pixels; borders repeat. */
 export function blurred(image: Float32Array, sigma: number): Float32Array {

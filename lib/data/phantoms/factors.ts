@@ -1,7 +1,7 @@
 // What is true of a phantom and how it is put into words. A word is what stands between spaces;
 // PHANTOM_WORDS is the whole language, so a word-level tokenizer needs nothing else.
 
-import type { Draws } from "./draws.ts";
+import type { Draws } from "../draws.ts";
 
 export const MODALITIES = ["cfp", "cxr", "ct", "his", "mri", "oct", "us", "endo"] as const;
 export const SHAPES = ["disc", "ellipse", "bean", "wedge"] as const;

@@ -4,7 +4,7 @@
 import { InputError } from "../../errors.ts";
 import { type Factors, MODALITIES, type Modality, type Shape, SHAPES } from "./factors.ts";
 import { blocky, blurred, noisy } from "./damage.ts";
-import { Draws } from "./draws.ts";
+import { Draws } from "../draws.ts";
 import { fitDiscriminant } from "./discriminant.ts";
 import { type Phantom, phantom, type PhantomOptions } from "./phantom.ts";
 

@@ -4,7 +4,7 @@
 import { InputError } from "../../errors.ts";
 import { type Anatomy, cover, drawAnatomy, maskOf } from "./anatomy.ts";
 import { type Canvas, type Look, waves } from "./canvas.ts";
-import { Draws } from "./draws.ts";
+import { Draws } from "../draws.ts";
 import {
   type Answered,
   captionOf,

@@ -1,6 +1,6 @@
 // Image-to-image pairs of a phantom: what the model is given, what it is asked, what it should draw.
 
-import { Draws } from "./draws.ts";
+import { Draws } from "../draws.ts";
 import { INSTRUCTIONS, MODALITIES, type Modality } from "./factors.ts";
 import { inModality, type Phantom, withoutLesion } from "./phantom.ts";
 

@@ -5,7 +5,7 @@
 
 import { InputError } from "../../errors.ts";
 import { answerCode } from "./codes.ts";
-import { Draws } from "./draws.ts";
+import { Draws } from "../draws.ts";
 import { type Answered, MODALITIES } from "./factors.ts";
 import { type Phantom, phantom, type PhantomOptions } from "./phantom.ts";
 import { picturePair, type PictureTask } from "./pictures.ts";
