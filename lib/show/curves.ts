@@ -1,7 +1,7 @@
 // Loss curves of one training while it runs: the figure a notebook redraws, and the plot of a finished run.
 
 import { type Figure, FONT_SIZE, WIDTHS } from "./figure.ts";
-import { addText, curve, legend, letteredPanel, openSheet } from "./sheet.ts";
+import { addText, curve, legend, letteredPanel, openSheet, solidFirst } from "./sheet.ts";
 
 /** Losses of one arm so far; null where a step had none. */
 export interface LossCurve {
@@ -34,13 +34,17 @@ export function lossFigure(curves: readonly LossCurve[], title = "Training"): Fi
     x,
     y: { title: "cross-entropy (nats)", grid: true, room: 38 },
   });
-  for (const c of curves) sheet.data.push(curve(answers, c.arm, [...c.steps], [...c.ce]));
+  for (const c of solidFirst(curves)) {
+    sheet.data.push(curve(answers, c.arm, [...c.steps], [...c.ce]));
+  }
   if (flowing.length > 0) {
     const flow = letteredPanel(sheet, { ...box, left: 56 + width + 60 }, "Generation", {
       x,
       y: { title: "flow MSE", grid: true, room: 38 },
     });
-    for (const c of flowing) sheet.data.push(curve(flow, c.arm, [...c.steps], [...c.flow ?? []]));
+    for (const c of solidFirst(flowing)) {
+      sheet.data.push(curve(flow, c.arm, [...c.steps], [...c.flow ?? []]));
+    }
   }
   const latest = curves.map((c) => {
     const parts = [`cross-entropy ${last(c.ce)}`];

@@ -4,7 +4,16 @@ import type { Layout } from "plotly.js";
 import type { DemoResult, SampleResult } from "./demo_result.ts";
 import { escapeHtml, FONT_SIZE, type Series, textWidth } from "./figure.ts";
 import { pngAddress, strip } from "./png.ts";
-import { addLine, addText, curve, letteredPanel, nextLetter, points, type Sheet } from "./sheet.ts";
+import {
+  addLine,
+  addText,
+  curve,
+  letteredPanel,
+  nextLetter,
+  points,
+  type Sheet,
+  solidFirst,
+} from "./sheet.ts";
 
 /** Room for the names of picture rows, in CSS pixels. */
 export const LABELS = 78;
@@ -92,7 +101,7 @@ export function curvePanels(
       x: { title: "step" },
       y: { title: kind === "ce" ? "cross-entropy (nats)" : "flow MSE", grid: true, room: 34 },
     });
-    for (const c of lines) sheet.data.push(curve(panel, c.arm, c.steps, c[kind]));
+    for (const c of solidFirst(lines)) sheet.data.push(curve(panel, c.arm, c.steps, c[kind]));
   }
 }
 

@@ -300,3 +300,9 @@ export function legend(
     return { ...entry, marker, hoverinfo: "skip" } as Series;
   });
 }
+
+/** Curves in drawing order: solid ones first, so that dashes over them stay visible where arms agree. */
+export function solidFirst<T extends { arm: string }>(curves: readonly T[]): T[] {
+  const rank = (arm: string) => armStyle(arm).dash === "solid" ? 0 : 1;
+  return curves.toSorted((a, b) => rank(a.arm) - rank(b.arm));
+}
