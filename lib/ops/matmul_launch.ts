@@ -160,7 +160,8 @@ function launch(
     }
     case "register": {
       const [x, y] = tiles(4 * columnBlocks, 4 * rowBlocks);
-      const group = { GROUP_X: 8, GROUP_Y: x * y < 512 ? 1 : 8 };
+      const few = gpu.adapter.software && x * y < 512; // small groups spread over the cores
+      const group = { GROUP_X: 8, GROUP_Y: few ? 1 : 8 };
       const knobs = {
         ...layoutKnobs,
         ...group,

@@ -3,10 +3,11 @@
 import assert from "node:assert/strict";
 import type { Gpu } from "../../lib/gpu/device.ts";
 import { product, type ProductOptions } from "../../lib/ops/matmul_launch.ts";
-import type { MatmulChoice } from "../../lib/ops/matmul_config.ts";
+import { chooseMatmul, type MatmulChoice } from "../../lib/ops/matmul_config.ts";
 import { planMatmul } from "../../lib/ops/matmul_plan.ts";
 import { readAll, Tensor } from "../../lib/tensor.ts";
 import { assertClose, FORWARD, GPU_TEST, normals, testGpu } from "../helpers.ts";
+import { bothKinds } from "./variants.ts";
 
 const NAIVE: MatmulChoice = { kernel: "naive", rowBlocks: 1, columnBlocks: 1, splits: 1 };
 const LAYOUTS = [[false, false], [false, true], [true, false], [true, true]];
@@ -128,6 +129,22 @@ Deno.test(
       const results = names.map(([, choice]) => product(a, b, { ...options, choice }));
       const [expected, ...values] = await readAll(results);
       values.forEach((v, i) => assertClose(v, expected, FORWARD, names[i + 1][0]));
+    }
+  },
+);
+
+Deno.test(
+  "product() chooses well-formed launches for every kind of adapter",
+  GPU_TEST,
+  async () => {
+    for (const gpu of await bothKinds()) {
+      for (const sizes of [[96, 36, 509], [3, 50, 40], [300, 70, 16]]) {
+        const test = makeCase(gpu, sizes, LAYOUTS[2], true);
+        const { splits } = chooseMatmul(gpu, test.options);
+        assert.equal(splits > 1, !gpu.adapter.software && sizes[2] > 128, `splits of ${sizes}`);
+        const c = product(test.a, test.b, test.options);
+        assertClose(await c.floats(), test.reference, FORWARD, test.name);
+      }
     }
   },
 );
