@@ -2,19 +2,9 @@
 // walks the recorded graph from the loss and frees activations as it passes them.
 
 import { accumulate } from "./gpu/accumulate.ts";
-import { Tensor, tidy } from "./tensor.ts";
+import { type BackwardFn, Tensor, tidy } from "./tensor.ts";
 
-/**
- * An op's gradient: takes dL/dy, returns dL/dx for each input, `null` where there is none. `needs[i]`
- * is false for inputs whose gradient nobody asked for.
- */
-export type BackwardFn = (dy: Tensor, needs: readonly boolean[]) => (Tensor | null)[];
-
-/** One recorded op. */
-export interface Node {
-  readonly inputs: readonly Tensor[];
-  readonly backward: BackwardFn;
-}
+export type { BackwardFn, Node } from "./tensor.ts";
 
 let silenced = 0;
 

@@ -3,7 +3,18 @@
 
 import type { GpuBuffer } from "./gpu/buffers.ts";
 import type { Gpu } from "./gpu/device.ts";
-import type { Node } from "./autograd.ts";
+
+/**
+ * An op's gradient: takes dL/dy, returns dL/dx for each input, `null` where there is none. `needs[i]`
+ * is false for inputs whose gradient nobody asked for.
+ */
+export type BackwardFn = (dy: Tensor, needs: readonly boolean[]) => (Tensor | null)[];
+
+/** How a tensor was computed; written and read by lib/autograd.ts. */
+export interface Node {
+  readonly inputs: readonly Tensor[];
+  readonly backward: BackwardFn;
+}
 
 /** Element types. `f16` and `bf16` are stored two to a 32-bit word, low half first. */
 export type DType = "f32" | "i32" | "u32" | "f16" | "bf16";

@@ -18,6 +18,7 @@ export const MODALITY_NAMES: Readonly<Record<string, string>> = {
   endo: "endoscopy",
 };
 
+/** The two questions asked about every image of the folder. */
 export const MODALITY_QUESTION = "what is the imaging modality?";
 export const LABEL_QUESTION = "what does the image show?";
 

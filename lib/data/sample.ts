@@ -51,6 +51,7 @@ export interface VaeItem extends ItemBase {
   frameDelta?: number;
 }
 
+/** One step of a sample. */
 export type PlanItem = TextItem | VitItem | VaeItem;
 
 /** One training sample. */

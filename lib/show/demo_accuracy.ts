@@ -39,6 +39,7 @@ const ACCURACY: AxisOptions = {
   grid: true,
 };
 
+/** Accuracy on the planted world: the starved question beside the others, an arm a colour. */
 export function plantedPanel(sheet: Sheet, { planted }: DemoResult, box: Box): void {
   if (!planted) return;
   const names = [`${planted.starved} (starved)`, "other questions"].map(escapeHtml);
@@ -56,6 +57,7 @@ export function plantedPanel(sheet: Sheet, { planted }: DemoResult, box: Box): v
   missing(sheet, box, PLANTED_ARMS.filter((arm) => !arms.some((a) => a.arm === arm)));
 }
 
+/** Accuracy on the natural world or on real images, question by question. */
 export function naturalPanel(sheet: Sheet, { natural }: DemoResult, box: Box): void {
   if (!natural) return;
   const { questions } = natural;
@@ -122,6 +124,7 @@ interface Difference {
   estimate: Estimate;
 }
 
+/** The paired differences between arms that a result has, in the order they are drawn. */
 export function differencesOf({ planted, natural }: DemoResult): Difference[] {
   const lines: Difference[] = [];
   if (planted) {
@@ -135,6 +138,7 @@ export function differencesOf({ planted, natural }: DemoResult): Difference[] {
   return lines;
 }
 
+/** The differences with their intervals, one line each, around zero. */
 export function differencePanel(sheet: Sheet, result: DemoResult, box: Box): void {
   const lines = differencesOf(result);
   const rows = lines.map((_, i) => lines.length - 1 - i); // first line on top

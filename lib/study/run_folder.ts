@@ -103,6 +103,7 @@ export function checkSameRun(dir: string, old: RunHeader, header: RunHeader): vo
   }
 }
 
+/** Study, arm and seed of a path `…/STUDY/ARM/seed-N`. @throws {UsageError} If it is none */
 export function parseFolder(dir: string): { study: string; arm: string; seed: number } {
   const match = /(?:^|\/)([^/]+)\/([^/]+)\/seed-(0|[1-9]\d*)$/.exec(dir);
   if (match === null) {
@@ -113,6 +114,7 @@ export function parseFolder(dir: string): { study: string; arm: string; seed: nu
   return { study, arm, seed: Number(seed) };
 }
 
+/** @throws {UsageError} If the name is not made of a-z, 0-9 and inner hyphens */
 export function checkName(what: string, name: string): void {
   if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(name)) {
     throw new UsageError(

@@ -3,14 +3,17 @@
 
 import type { Draws } from "../draws.ts";
 
+/** The renderers, by the names the real data uses, and the shapes of organs. */
 export const MODALITIES = ["cfp", "cxr", "ct", "his", "mri", "oct", "us", "endo"] as const;
 export const SHAPES = ["disc", "ellipse", "bean", "wedge"] as const;
 /** Quarters of the image as seen on the screen, never the patient's sides. */
 export const QUADRANTS = ["upper-left", "upper-right", "lower-left", "lower-right"] as const;
+/** Sizes, tones and counts of lesions. */
 export const SIZES = ["small", "large"] as const;
 export const TONES = ["bright", "dark"] as const;
 export const COUNTS = ["none", "one", "two", "three"] as const;
 
+/** One of the lists above. */
 export type Modality = typeof MODALITIES[number];
 export type Shape = typeof SHAPES[number];
 export type Quadrant = typeof QUADRANTS[number];
@@ -69,6 +72,7 @@ export interface Question {
   chance: number;
 }
 
+/** What is asked about a phantom, by the factor it asks for. */
 export type QuestionName = "modality" | "shape" | "lesion" | "where" | "size" | "tone" | "count";
 
 /** One asked and answered question of a phantom. */

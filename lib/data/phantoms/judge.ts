@@ -26,6 +26,7 @@ export interface ShapeJudge {
   shape(image: Float32Array, modality: Modality): Verdict<Shape>;
 }
 
+/** The phantoms a judge is fitted on. */
 export interface JudgeOptions {
   /** Of the phantoms it is fitted on; default 0. */
   seed?: number;

@@ -20,6 +20,7 @@ import { ct, cxr, mri, oct, us } from "./looks_grey.ts";
 
 const LOOKS: Record<Modality, Look> = { cfp, cxr, ct, his, mri, oct, us, endo };
 
+/** What a phantom looks like beyond its factors. */
 export interface PhantomOptions {
   /** Rows and columns of the image, ≥ 16; default 32. */
   size?: number;

@@ -4,6 +4,7 @@ import { Draws } from "../draws.ts";
 import { INSTRUCTIONS, MODALITIES, type Modality } from "./factors.ts";
 import { inModality, type Phantom, withoutLesion } from "./phantom.ts";
 
+/** Image-to-image tasks, told apart in `picturePair`. */
 export const PICTURE_TASKS = ["organ", "remove", "denoise", "translate"] as const;
 export type PictureTask = typeof PICTURE_TASKS[number];
 

@@ -34,6 +34,7 @@ export interface GenerationItem {
   targetIndex: number;
 }
 
+/** How many images a world holds and what they look like. */
 export interface WorldOptions {
   /** Images that carry labels; default 400. */
   labelled?: number;
