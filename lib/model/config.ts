@@ -44,9 +44,8 @@ export type LatentConfig =
     kind: "pixels";
     /** Side in pixels of the square that becomes one token. */
     patchSize: number;
-    channels: number;
-    /** Pixels in [-1, 1] are multiplied by this. */
-    scale: number;
+    /** Colour blocks along that side: brightness is kept for every pixel, colour for every block. */
+    colorSide: number;
   };
 
 /** A complete UniMedVL. */
@@ -73,7 +72,7 @@ export function headSize(config: LanguageConfig): number {
 export function latentSize(config: UniMedVLConfig): number {
   const { latent, latentPatchSize: p } = config;
   return latent.kind === "pixels"
-    ? latent.patchSize ** 2 * latent.channels
+    ? latent.patchSize ** 2 + 2 * latent.colorSide ** 2
     : p * p * latent.autoencoder.zChannels;
 }
 
@@ -123,7 +122,7 @@ export const PRESETS: Record<"tiny" | "unimedvl-14b", UniMedVLConfig> = {
       patchSize: 8,
       layerNormEps: 1e-6,
     },
-    latent: { kind: "pixels", patchSize: 8, channels: 3, scale: 1 },
+    latent: { kind: "pixels", patchSize: 8, colorSide: 2 },
     latentPatchSize: 1,
     maxLatentSize: 4,
     vitMaxNumPatchPerSide: 4,

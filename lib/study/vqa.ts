@@ -90,7 +90,8 @@ async function greedy(
   );
   for (let word = 0; word < maxWords && open.flat().some(({ ended }) => !ended); word++) {
     const samples = items.map(({ image }, i) => questionSample(image, open[i]));
-    const next = await predictLast(model, samples, pack, open.flat().map((q) => q.answer.length));
+    const lengths = open.flat().map(({ answer }) => answer.length);
+    const next = await predictLast(model, samples, pack, lengths, tokenizer.size);
     open.flat().forEach((q, i) => {
       if (q.ended) return;
       if (next[i] === tokenizer.special.eos) q.ended = true;
@@ -108,12 +109,16 @@ async function greedy(
   );
 }
 
-/** The most likely token after each answer so far; `lengths` are those of the answers, in order. */
+/**
+ * The most likely token after each answer so far; `lengths` are those of the answers, in order. Rows of the
+ * token table beyond the `words` of the vocabulary are padding and cannot be said.
+ */
 async function predictLast(
   model: UniMedVL,
   samples: Sample[],
   pack: PackOptions,
   lengths: number[],
+  words: number,
 ): Promise<number[]> {
   const packed = packBatch(samples, pack);
   const logits = tidy(() =>
@@ -126,7 +131,7 @@ async function predictLast(
   return lengths.map((length) => {
     row += length + 1; // an answer of n ids predicts at n + 1 places; the last is wanted
     let best = 0;
-    for (let id = 1; id < vocabulary; id++) {
+    for (let id = 1; id < words; id++) {
       if (values[row * vocabulary + id] > values[row * vocabulary + best]) best = id;
     }
     return best;

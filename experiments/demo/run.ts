@@ -1,0 +1,215 @@
+// The demo from start to result: opens the worlds, runs every arm, keeps what is finished.
+
+import type { Gpu } from "../../lib/gpu/device.ts";
+import { saveModel, warmStart } from "../../lib/model/checkpoint.ts";
+import { initModel } from "../../lib/model/init.ts";
+import type { UniMedVL } from "../../lib/model/unimedvl.ts";
+import type { DemoResult } from "../../lib/show/demo_result.ts";
+import { csvCell } from "../../lib/show/export.ts";
+import type { Progress } from "../../lib/show/progress.ts";
+import { hashSources, readCommit } from "../../lib/study/provenance.ts";
+import { gradientRoutes, type RouteNorms } from "../../lib/study/routes.ts";
+import { type ArmResult, flowObjective, measureArm, trainArm } from "./arm.ts";
+import { type Arm, ARMS, type DemoConfig } from "./config.ts";
+import { dataWorld } from "./data_world.ts";
+import { demoResult, type WorldResult } from "./result.ts";
+import { ArmStore } from "./store.ts";
+import { type DemoWorld, phantomWorld } from "./world.ts";
+
+const ROOT = new URL("../..", import.meta.url).pathname;
+
+/** The common start of all arms, made by experiments/make_init.ts. */
+export const INIT_PATH = new URL("../init/tiny.safetensors", import.meta.url).pathname;
+
+/** What the caption says of it. */
+const INIT_NOTE = "all arms start from one initialization that was trained to draw phantoms from " +
+  "captions and code words, and was never asked a question";
+
+/** How the demo is run. */
+export interface DemoOptions {
+  /** Folder of results. */
+  out: string;
+  /** Use finished arms of `out` again. */
+  resume: boolean;
+  /** Real images instead of phantoms. */
+  data?: string;
+  progress: Progress;
+  signal: AbortSignal;
+  onRoutes?: (routes: { name: string; norms: RouteNorms }[]) => void;
+  onNote?: (text: string) => void;
+}
+
+/** What a run gives. */
+export interface DemoOutcome {
+  worlds: WorldResult[];
+  result: DemoResult;
+  /** One line per step of every arm. */
+  metricsCsv: string;
+}
+
+/** Runs every arm of every world. @throws the signal's reason, when it is aborted */
+export async function runDemo(
+  gpu: Gpu,
+  config: DemoConfig,
+  options: DemoOptions,
+): Promise<DemoOutcome> {
+  const plans = await openWorlds(config, options);
+  const init = await Deno.readFile(INIT_PATH);
+  const sources = hashSources(ROOT);
+  const print = await fingerprint(config, options.data, sources, init);
+  const store = new ArmStore(options.out, print, options.resume);
+  await showRoutes(gpu, plans, config, options);
+  const worlds: WorldResult[] = [];
+  let parameters = 0;
+  for (const { world, arms } of plans) {
+    const done: ArmResult[] = [];
+    for (const arm of arms) {
+      const kept = await store.find(world, arm.name);
+      if (kept) options.onNote?.(`${world.title}, ${arm.name}: kept from ${options.out}`);
+      const model = await startModel(gpu, world, config);
+      parameters = trainable(model);
+      done.push(kept ?? await runArm(model, arm, world, config, store, options));
+      model.dispose();
+    }
+    worlds.push({ world, arms: done });
+  }
+  const result = demoResult(worlds, config, {
+    parameters,
+    adapter: gpu.adapter.name + (gpu.adapter.software ? " (software)" : ""),
+    commit: readCommit(ROOT)?.slice(0, 7) ?? `sources ${sources.slice(0, 7)}`,
+    init: INIT_NOTE,
+  });
+  return { worlds, result, metricsCsv: metricsCsv(worlds) };
+}
+
+/** Common weights where names and shapes agree (all but a data set's own words), drawn ones elsewhere. */
+export async function startModel(
+  gpu: Gpu,
+  world: DemoWorld,
+  config: DemoConfig,
+): Promise<UniMedVL> {
+  const model = initModel(gpu, world.model, config.seed);
+  await warmStart(model, INIT_PATH);
+  return model;
+}
+
+function trainable(model: UniMedVL): number {
+  let count = 0;
+  for (const [, tensor] of model.parameters.entries()) {
+    if (tensor.requiresGrad) count += tensor.size;
+  }
+  return count;
+}
+
+async function openWorlds(
+  config: DemoConfig,
+  { data, progress, signal }: DemoOptions,
+): Promise<{ world: DemoWorld; arms: Arm[] }[]> {
+  if (data === undefined) {
+    return [
+      { world: phantomWorld("planted", config), arms: [ARMS.und, ARMS.joint, ARMS.blocked] },
+      { world: phantomWorld("natural", config), arms: [ARMS.untrained, ARMS.und, ARMS.joint] },
+    ];
+  }
+  const world = await dataWorld(data, config, {
+    signal,
+    onProgress: (step, total) => progress.update({ label: "reading images", step, total }),
+  });
+  for (const line of world.notes ?? []) progress.note(line);
+  return [{ world, arms: [ARMS.und, ARMS.joint] }];
+}
+
+async function showRoutes(
+  gpu: Gpu,
+  plans: { world: DemoWorld }[],
+  config: DemoConfig,
+  options: DemoOptions,
+): Promise<void> {
+  const { world } = plans[plans.length - 1];
+  const model = await startModel(gpu, world, config);
+  const routes: { name: string; norms: RouteNorms }[] = [];
+  for (const { name, sample } of world.routes) {
+    const objective = flowObjective([sample], ARMS.joint, world, config, 0);
+    routes.push({ name, norms: await gradientRoutes(model, objective) });
+    const cut = flowObjective([sample], ARMS.blocked, world, config, 0);
+    routes.push({ name: `${name}, blocked`, norms: await gradientRoutes(model, cut) });
+  }
+  model.dispose();
+  options.onRoutes?.(routes);
+}
+
+async function runArm(
+  model: UniMedVL,
+  arm: Arm,
+  world: DemoWorld,
+  config: DemoConfig,
+  store: ArmStore,
+  { progress, signal, out }: DemoOptions,
+): Promise<ArmResult> {
+  const label = `${world.title}, ${arm.name}`;
+  const begin = performance.now();
+  let tokens = 0;
+  if (arm.trained) {
+    progress.update({ label, step: 0, total: config.steps, fields: { "": "compiling kernels" } });
+  }
+  const trained = await trainArm(model, arm, world, config, {
+    signal,
+    onStep: ({ number, metrics, tokens: of, seconds }) => {
+      for (const n of Object.values(of)) tokens += n;
+      const fields: Record<string, string | number> = { text: metrics.text.toFixed(3) };
+      if (metrics.flow !== undefined) fields.flow = metrics.flow.toFixed(3);
+      fields["tok/s"] = Math.round(tokens / seconds);
+      progress.update({ label, step: number, total: config.steps, fields });
+    },
+  });
+  signal.throwIfAborted();
+  const trainedAt = performance.now();
+  const measured = await measureArm(model, arm, world, config, {
+    signal,
+    onStage: (stage) =>
+      progress.update({ label, step: config.steps, total: config.steps, fields: { "": stage } }),
+  });
+  const result: ArmResult = {
+    arm: arm.name,
+    ...trained,
+    ...measured,
+    seconds: {
+      train: (trainedAt - begin) / 1000,
+      measure: (performance.now() - trainedAt) / 1000,
+    },
+  };
+  await store.keep(world, result);
+  await saveModel(model, `${out}/arms/${world.key}-${arm.name}.safetensors`, { dtype: "F16" });
+  return result;
+}
+
+/** Everything that decides an arm's result. */
+async function fingerprint(
+  config: DemoConfig,
+  data: string | undefined,
+  sources: string,
+  init: Uint8Array<ArrayBuffer>,
+): Promise<string> {
+  const text = JSON.stringify({ config, data: data ?? null, sources });
+  const head = new TextEncoder().encode(text);
+  const all = new Uint8Array(head.length + init.length);
+  all.set(head);
+  all.set(init, head.length);
+  const digest = await crypto.subtle.digest("SHA-256", all);
+  return new Uint8Array(digest).toHex();
+}
+
+function metricsCsv(worlds: WorldResult[]): string {
+  const names = ["text", "flow", "text/norm", "flow/norm"];
+  const lines = [["world", "arm", "step", "learning rate", "seconds", ...names].join(",")];
+  for (const { world, arms } of worlds) {
+    for (const { arm, records } of arms) {
+      for (const { number, learningRate, seconds, metrics } of records) {
+        const values = names.map((name) => metrics[name] ?? null);
+        const row = [world.key, arm, number, learningRate, seconds, ...values];
+        lines.push(row.map(csvCell).join(","));
+      }
+    }
+  }
+  return lines.join("\n") + "\n";
+}

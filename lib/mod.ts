@@ -1,0 +1,112 @@
+// The public names, in reading order. Notebooks and experiments may import from here or from the files.
+
+// Errors and devices
+export * from "./errors.ts";
+export { adapterFacts, type Gpu, type GpuOptions, openDevice } from "./gpu/device.ts";
+export { formatBytes } from "./gpu/buffers.ts";
+export { foldGrid, Kernel } from "./gpu/kernel.ts";
+
+// Tensors and gradients
+export { type DType, readAll, type Shape, Tensor, tidy } from "./tensor.ts";
+export { backward, detach, noGrad, parameter, record, reshape } from "./autograd.ts";
+
+// Ops
+export { adamwStep } from "./ops/adamw_step.ts";
+export { add } from "./ops/add.ts";
+export { affine } from "./ops/affine.ts";
+export { attention } from "./ops/attention.ts";
+export { attentionMask, type TokenMask } from "./ops/attention_mask.ts";
+export { axpy, sub } from "./ops/axpy.ts";
+export { toChannelsFirst, toChannelsLast } from "./ops/channels.ts";
+export { columns } from "./ops/columns.ts";
+export { conv2d, padAll } from "./ops/conv2d.ts";
+export { crossEntropy } from "./ops/cross_entropy.ts";
+export { emaStep } from "./ops/ema_step.ts";
+export { embedding, gatherRows } from "./ops/gather_rows.ts";
+export { clipScale, sumSquares } from "./ops/global_norm.ts";
+export { groupNorm } from "./ops/group_norm.ts";
+export { latentSample } from "./ops/latent_sample.ts";
+export { layerNorm } from "./ops/layer_norm.ts";
+export { linear } from "./ops/linear.ts";
+export { matmul } from "./ops/matmul.ts";
+export { mergeRows } from "./ops/merge_rows.ts";
+export { mse } from "./ops/mse.ts";
+export { mul } from "./ops/mul.ts";
+export { rmsNorm } from "./ops/rms_norm.ts";
+export { rope, ropeTables } from "./ops/rope.ts";
+export { rowIndex } from "./ops/row_index.ts";
+export { scaledSum } from "./ops/scaled_sum.ts";
+export { softmax } from "./ops/softmax.ts";
+export { mean, sum, weightedSum } from "./ops/sum.ts";
+export { geluTanh, scale, silu, swiglu } from "./ops/unary.ts";
+export { upsampleNearest2 } from "./ops/upsample_nearest.ts";
+
+// Data
+export { openDataset } from "./data/dataset.ts";
+export { encodePng, readImage } from "./data/image.ts";
+export { normalNoise } from "./data/noise.ts";
+export { packBatch, type PackedBatch, type PackOptions } from "./data/pack.ts";
+export * from "./data/patches.ts";
+export { sinCosTable, timestepFeatures } from "./data/position_tables.ts";
+export { resizeBicubic } from "./data/resize.ts";
+export { openSafetensors, writeSafetensors } from "./data/safetensors.ts";
+export * from "./data/sample.ts";
+export * from "./data/transforms.ts";
+export { WordTokenizer } from "./data/words.ts";
+export * from "./data/phantoms/codes.ts";
+export * from "./data/phantoms/factors.ts";
+export { fitJudge, fitShapeJudge } from "./data/phantoms/judge.ts";
+export { bytesOf, inModality, phantom, planesOf, withoutLesion } from "./data/phantoms/phantom.ts";
+export { picturePair } from "./data/phantoms/pictures.ts";
+export { naturalWorld, plantedWorld } from "./data/phantoms/worlds.ts";
+
+// Layers and models
+export { Parameters } from "./nn/parameters.ts";
+export { keepSite, type Site, within } from "./nn/site.ts";
+export { Autoencoder, type AutoencoderConfig } from "./model/autoencoder.ts";
+export { autoencoderShapes } from "./model/autoencoder_shapes.ts";
+export { initAutoencoder, loadAutoencoder } from "./model/autoencoder_weights.ts";
+export { type ModelInputs, prepareBatch, shiftTimesteps } from "./model/batch.ts";
+export { loadModel, saveModel, warmStart } from "./model/checkpoint.ts";
+export * from "./model/config.ts";
+export { initModel } from "./model/init.ts";
+export { decodePixels, encodePixels } from "./model/latents.ts";
+export { parameterShapes } from "./model/shapes.ts";
+export { type Outputs, UniMedVL } from "./model/unimedvl.ts";
+export { nameFromReference, nameInReference } from "./model/weights.ts";
+
+// Training and drawing
+export { AdamW } from "./train/adamw.ts";
+export { type LoopOptions, type StepRecord, trainLoop } from "./train/loop.ts";
+export { type Objective, objectiveLoss, runObjective } from "./train/objective.ts";
+export { learningRateAt, type Schedule } from "./train/schedule.ts";
+export { type Clip, trainStep } from "./train/step.ts";
+export { drawImages, timeGrid } from "./infer/flow.ts";
+
+// Evidence
+export { auroc } from "./study/auroc.ts";
+export { readConfigFile, resolveConfig, setLayer } from "./study/config.ts";
+export { compareArms } from "./study/effect.ts";
+export { depthSites, imageFeatures, pooled } from "./study/features.ts";
+export { effectText, gate } from "./study/gate.ts";
+export { fitDenseProbe, fitLinearProbe } from "./study/probe.ts";
+export { armRecords, readRun } from "./study/read_run.ts";
+export { gradientRoutes, PARAMETER_GROUPS } from "./study/routes.ts";
+export { openRun } from "./study/runs.ts";
+export { effectiveRank, linearCka } from "./study/similarity.ts";
+export * from "./study/statistics.ts";
+export { answerAll, questionSample } from "./study/vqa.ts";
+
+// Figures, progress, notebooks
+export { lossFigure } from "./show/curves.ts";
+export { demoFigure } from "./show/demo_figure.ts";
+export type { DemoResult } from "./show/demo_result.ts";
+export { saveFigure } from "./show/export.ts";
+export {
+  interruptSignal,
+  liveFigure,
+  prepareNotebook,
+  show,
+  showProgress,
+} from "./show/notebook.ts";
+export { type Progress, SILENT, terminalProgress } from "./show/progress.ts";
