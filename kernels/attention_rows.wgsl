@@ -4,16 +4,18 @@
 //
 // q, y    (queries, heads, D)           k, v  (keys, heads / group, D)
 // lse     (heads, queries)              table mask entries and key ranges, see lib/ops/attention_mask.ts
-// grid    (blocks of 8 queries, heads)
+// grid    (blocks of 8 queries, heads, slices of HELD columns)
 // parts   common/attention_mask.wgsl, common/rows_plain.wgsl or common/rows_subgroup.wgsl
 
-const D4 = 8u; // head size in vec4
+const HELD = 8u;    // vec4 columns of the result that an invocation owns and sums in registers
+const WHOLE = true; // these are all columns: the row itself is held too
 
 struct Params {
   queries: u32, keys: u32, heads: u32, group: u32,
   offset: u32,      // index of query 0 among the keys
   key_tokens: u32, key_ranges: u32, // where they start in the table
   scale: f32,
+  columns: u32, // head size in vec4
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4f>;
@@ -39,13 +41,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let own_row = min(query, params.queries - 1u);
   let own = table[own_row];
   let index = own_row + params.offset;
-  let start = (own_row * params.heads + head) * D4;
-  let kv_stride = params.heads / params.group * D4;
-  let kv = head / params.group * D4;
+  let start = (own_row * params.heads + head) * params.columns;
+  let kv_stride = params.heads / params.group * params.columns;
+  let kv = head / params.group * params.columns;
 
-  var x: array<vec4f, D4>;
-  var sum: array<vec4f, D4>;
-  for (var c = 0u; c < D4; c++) { x[c] = q[start + c] * params.scale; }
+  let first = group.z * HELD;
+  let last = params.columns - 1u;
+
+  var x: array<vec4f, HELD>;
+  var sum: array<vec4f, HELD>;
+  if (WHOLE) { for (var c = 0u; c < HELD; c++) { x[c] = q[start + c] * params.scale; } }
   var top = -1e30;
   var total = 0.0;
 
@@ -53,21 +58,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var tile = u32(range.x); tile < u32(range.y); tile += 8u) {
     let rows = rows_from(tile, params.keys - 1u, lane);
     var s = Eight(vec4f(0.0), vec4f(0.0));
-    for (var c = 0u; c < D4; c++) {
-      s = add_dots(s, x[c], cells_a(rows, kv_stride, kv + c));
+    if (WHOLE) {
+      for (var c = 0u; c < HELD; c++) { s = add_dots(s, x[c], cells_a(rows, kv_stride, kv + c)); }
+    } else {
+      for (var c = 0u; c < params.columns; c++) {
+        s = add_dots(s, q[start + c] * params.scale, cells_a(rows, kv_stride, kv + c));
+      }
     }
     s = masked(s, own, index, rows, -1e30);
     let four = max(s.lo, s.hi);
     let next = max(top, max(max(four.x, four.y), max(four.z, four.w)));
     let keep = exp(top - next); // wipes what fully masked tiles left behind
     let p = Eight(exp(s.lo - next), exp(s.hi - next));
-    for (var c = 0u; c < D4; c++) { sum[c] = add_rows(sum[c] * keep, p, cells_b(rows, kv_stride, kv + c)); }
+    for (var c = 0u; c < HELD; c++) {
+      sum[c] = add_rows(sum[c] * keep, p, cells_b(rows, kv_stride, kv + min(first + c, last)));
+    }
     let each = p.lo + p.hi;
     total = total * keep + (each.x + each.y) + (each.z + each.w);
     top = next;
   }
   if (query < params.queries) {
-    for (var c = 0u; c < D4; c++) { y[start + c] = sum[c] / total; }
-    lse[head * params.queries + query] = top + log(total);
+    for (var c = 0u; c < HELD; c++) {
+      if (first + c <= last) { y[start + first + c] = sum[c] / total; }
+    }
+    if (first == 0u) { lse[head * params.queries + query] = top + log(total); }
   }
 }

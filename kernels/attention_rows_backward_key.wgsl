@@ -4,16 +4,18 @@
 //
 // q, dy      (queries, heads, D)       k, v, dk, dv  (keys, heads / group, D)
 // stats      (heads, queries) pairs (lse, delta)
-// grid       (blocks of 8 keys, heads / group)
+// grid       (blocks of 8 keys, heads / group, slices of HELD columns)
 // parts      common/attention_mask.wgsl, common/rows_plain.wgsl or common/rows_subgroup.wgsl
 
-const D4 = 8u; // head size in vec4
+const HELD = 8u;    // vec4 columns of the result that an invocation owns and sums in registers
+const WHOLE = true; // these are all columns: the row itself is held too
 
 struct Params {
   queries: u32, keys: u32, heads: u32, group: u32,
   offset: u32,
   key_tokens: u32, query_ranges: u32,
   scale: f32,
+  columns: u32, // head size in vec4
 }
 
 @group(0) @binding(0) var<storage, read> q: array<vec4f>;
@@ -39,42 +41,57 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let key = group.x * 8u + lane;
   let own_row = min(key, params.keys - 1u);
   let own = table[params.key_tokens + own_row];
-  let start = (own_row * (params.heads / params.group) + group.y) * D4;
-  let stride = params.heads * D4;
+  let start = (own_row * (params.heads / params.group) + group.y) * params.columns;
+  let stride = params.heads * params.columns;
 
-  var x: array<vec4f, D4>;
-  var z: array<vec4f, D4>;
-  var dx: array<vec4f, D4>;
-  var dz: array<vec4f, D4>;
-  for (var c = 0u; c < D4; c++) {
-    x[c] = k[start + c] * params.scale;
-    z[c] = v[start + c];
+  let first = group.z * HELD;
+  let last = params.columns - 1u;
+
+  var x: array<vec4f, HELD>;
+  var z: array<vec4f, HELD>;
+  var dx: array<vec4f, HELD>;
+  var dz: array<vec4f, HELD>;
+  if (WHOLE) {
+    for (var c = 0u; c < HELD; c++) {
+      x[c] = k[start + c] * params.scale;
+      z[c] = v[start + c];
+    }
   }
-
   let range = table[params.query_ranges + group.x];
   for (var h = group.y * params.group; h < (group.y + 1u) * params.group; h++) {
     for (var tile = u32(range.x); tile < u32(range.y); tile += 8u) {
       let rows = rows_from(tile, params.queries - 1u, lane);
       var s = Eight(vec4f(0.0), vec4f(0.0));
       var dp = Eight(vec4f(0.0), vec4f(0.0));
-      for (var c = 0u; c < D4; c++) {
-        s = add_dots(s, x[c], cells_a(rows, stride, h * D4 + c));
-        dp = add_dots(dp, z[c], cells_b(rows, stride, h * D4 + c));
+      let column = h * params.columns;
+      if (WHOLE) {
+        for (var c = 0u; c < HELD; c++) {
+          s = add_dots(s, x[c], cells_a(rows, stride, column + c));
+          dp = add_dots(dp, z[c], cells_b(rows, stride, column + c));
+        }
+      } else {
+        for (var c = 0u; c < params.columns; c++) {
+          s = add_dots(s, k[start + c] * params.scale, cells_a(rows, stride, column + c));
+          dp = add_dots(dp, v[start + c], cells_b(rows, stride, column + c));
+        }
       }
       s = masked(s, own, own_row, rows, -1e30);
       let stat = pairs(rows, h * params.queries);
       let p = Eight(exp(s.lo - stat.x.lo), exp(s.hi - stat.x.hi));
       let ds = Eight(p.lo * (dp.lo - stat.y.lo), p.hi * (dp.hi - stat.y.hi));
-      for (var c = 0u; c < D4; c++) {
-        dx[c] = add_rows(dx[c], ds, cells_a(rows, stride, h * D4 + c));
-        dz[c] = add_rows(dz[c], p, cells_b(rows, stride, h * D4 + c));
+      for (var c = 0u; c < HELD; c++) {
+        let at = column + min(first + c, last);
+        dx[c] = add_rows(dx[c], ds, cells_a(rows, stride, at));
+        dz[c] = add_rows(dz[c], p, cells_b(rows, stride, at));
       }
     }
   }
   if (key < params.keys) {
-    for (var c = 0u; c < D4; c++) {
-      dk[start + c] = dx[c] * params.scale;
-      dv[start + c] = dz[c];
+    for (var c = 0u; c < HELD; c++) {
+      if (first + c <= last) {
+        dk[start + first + c] = dx[c] * params.scale;
+        dv[start + first + c] = dz[c];
+      }
     }
   }
 }

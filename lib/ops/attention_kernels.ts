@@ -1,6 +1,5 @@
-// Which attention kernels run where. On a GPU, and for wide heads anywhere, workgroups pass tiles through
-// workgroup memory; on a software adapter, where such tiles cost more than they save, each invocation owns
-// a row of a narrow head.
+// Which attention kernels run where. On a GPU workgroups pass tiles through workgroup memory. On a software
+// adapter tiles and barriers cost more than they save (llvmpipe: threefold and more): each invocation owns a row.
 
 import tileForward from "../../kernels/attention.wgsl" with { type: "text" };
 import tileToQueries from "../../kernels/attention_backward_query.wgsl" with { type: "text" };
@@ -35,8 +34,11 @@ export interface AttentionKernels {
   toKeys: AttentionPass;
 }
 
-/** Widest head that the row kernels take: they keep whole rows in registers, so compiling them grows. */
-const WIDEST_ROW = 32;
+/**
+ * Columns of vec4 that one invocation of a row kernel sums in registers; wider heads take more
+ * invocations, which repeat the scores. More of them take seconds to compile.
+ */
+const MOST_HELD = 8;
 /** Columns that one slice of a tile kernel covers. */
 const SLICE = 32;
 
@@ -46,7 +48,7 @@ const broadcast = rowFamily([maskRule, subgroupRows], true);
 
 /** The kernels for heads of `size` values, a multiple of 4. */
 export function attentionKernels(gpu: Gpu, size: number): AttentionKernels {
-  if (!gpu.adapter.software || size > WIDEST_ROW) return tile(size);
+  if (!gpu.adapter.software) return tile(size);
   return gpu.subgroupSize === 8 ? broadcast(size) : plain(size);
 }
 
@@ -79,14 +81,18 @@ function tileFamily(): (size: number) => AttentionKernels {
 }
 
 function rowFamily(parts: string[], subgroups: boolean): (size: number) => AttentionKernels {
-  const knobs = ["D4"] as const;
+  const knobs = ["HELD", "WHOLE"] as const;
   const make = (name: string, main: string) => {
     const kernel = new Kernel(name, { main, parts, knobs, subgroups });
     return (size: number): AttentionPass => ({
       block: 8,
       run(gpu, buffers, params, rows, heads) {
-        const grid = [Math.ceil(rows / 8), heads];
-        kernel.run(gpu, { buffers, params, knobs: { D4: `${size / 4}u` }, grid });
+        const columns = size / 4;
+        const slices = Math.ceil(columns / MOST_HELD);
+        const held = Math.ceil(columns / slices);
+        const knobs = { HELD: `${held}u`, WHOLE: `${slices === 1}` };
+        const grid = [Math.ceil(rows / 8), heads, slices];
+        kernel.run(gpu, { buffers, params: { ...params, columns }, knobs, grid });
       },
     });
   };

@@ -22,6 +22,7 @@ const SHAPES: Shape[] = [
   { name: "demo, grouped", samples: Array(12).fill(40), H: 4, K: 2, D: 24, mode: 0 },
   { name: "4×256", samples: Array(4).fill(256), H: 4, K: 4, D: 32, mode: 0 },
   { name: "ViT 4×256", samples: Array(4).fill(256), H: 4, K: 4, D: 72, mode: 1 },
+  { name: "VAE 8×8", samples: Array(16).fill(64), H: 1, K: 1, D: 64, mode: 1 },
   { name: "VAE 16×16", samples: [256], H: 1, K: 1, D: 512, mode: 1 },
   { name: "7B layer", samples: [2048], H: 28, K: 4, D: 128, mode: 0 },
 ];
