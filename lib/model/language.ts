@@ -152,21 +152,32 @@ function projectHeads(
 /**
  * The shared attention, its result given back per expert. With a blocked route, gen rows are computed
  * from cut-off und keys and values; where und rows need a gradient too, they get a pass of their own.
+ * Queries whose rows nobody reads are cut off: a gradient of zeros would be carried down the whole expert.
  */
 function mixHeads(heads: Heads, layout: Layout, blocked: boolean, needUnd: boolean): Streams {
   const { und, gen } = layout.rows;
-  const q = mergeStreams(heads.q, layout);
-  const attend = (k: Streams, v: Streams) =>
-    attention(q, mergeStreams(k, layout), mergeStreams(v, layout), layout.mask);
-  const cut = (part: Streams): Streams => part.und ? { ...part, und: detach(part.und) } : part;
+  const { q, k, v } = heads;
+  const attend = (q: Streams, k: Streams, v: Streams) =>
+    attention(
+      mergeStreams(q, layout),
+      mergeStreams(k, layout),
+      mergeStreams(v, layout),
+      layout.mask,
+    );
+  const cut = (part: Streams, e: Expert): Streams => {
+    const rows = part[e];
+    return rows ? { ...part, [e]: detach(rows) } : part;
+  };
 
   const out: Streams = {};
-  const split = blocked && heads.q.gen !== undefined;
-  const forGen = split ? attend(cut(heads.k), cut(heads.v)) : attend(heads.k, heads.v);
-  if (heads.q.gen && gen) out.gen = heads.q.und ? gatherRows(forGen, gen) : forGen;
-  if (heads.q.und && und && needUnd) {
-    const forUnd = split ? attend(heads.k, heads.v) : forGen;
-    out.und = heads.q.gen ? gatherRows(forUnd, und) : forUnd;
+  const split = blocked && q.gen !== undefined;
+  const forGen = split
+    ? attend(cut(q, "und"), cut(k, "und"), cut(v, "und"))
+    : attend(needUnd ? q : cut(q, "und"), k, v);
+  if (q.gen && gen) out.gen = q.und ? gatherRows(forGen, gen) : forGen;
+  if (q.und && und && needUnd) {
+    const forUnd = split ? attend(cut(q, "gen"), k, v) : forGen;
+    out.und = q.gen ? gatherRows(forUnd, und) : forUnd;
   }
   return out;
 }
