@@ -31,8 +31,9 @@ await runCommand({
   purpose: "Train the common start of the demo's arms.",
   usage: "[flags]",
   flags: {
-    steps: { type: "integer", default: 1500, min: 1, unit: "steps", help: "optimizer steps" },
-    drawings: { type: "integer", default: 16, min: 1, unit: "images", help: "of each kind a step" },
+    steps: { type: "integer", default: 3000, min: 1, unit: "steps", help: "optimizer steps" },
+    captions: { type: "integer", default: 24, min: 1, unit: "images", help: "phantoms a step" },
+    codes: { type: "integer", default: 6, min: 1, unit: "images", help: "code pictures a step" },
     rate: { type: "number", default: 1.5e-3, help: "largest learning rate" },
     from: { type: "string", unit: "FILE", help: "go on from these weights" },
     out: {
@@ -51,6 +52,7 @@ await runCommand({
   const tokenizer = phantomTokenizer();
   const config = withVocabulary(PRESETS.tiny, tokenizer.size);
   const pack = packFor(config, tokenizer);
+  const encode = (text: string) => tokenizer.encode(text);
   const model = initModel(gpu, config, SEED);
   if (flags.from) await warmStart(model, flags.from);
   const optimizer = new AdamW(model.parameters);
@@ -62,12 +64,12 @@ await runCommand({
   const loop = trainLoop(model, optimizer, {
     steps: flags.steps,
     objectives: (step) => [
-      flow("draw", captions(step, flags.drawings, tokenizer.encode.bind(tokenizer)), step, {
+      flow("draw", captions(step, flags.captions, encode), step, {
         config,
         pack,
         shift: DEFAULTS.shift.natural,
       }),
-      flow("code", codes(step, flags.drawings, tokenizer.encode.bind(tokenizer)), step, {
+      flow("code", codes(step, flags.codes, encode), step, {
         config,
         pack,
         shift: DEFAULTS.shift.planted,
@@ -85,7 +87,7 @@ await runCommand({
     signal,
   });
   for await (const { number, metrics } of loop) {
-    const fields = { "last loss": metrics.flow.toFixed(3) };
+    const fields = { draw: metrics.flow.toFixed(3), code: metrics["code/flow"].toFixed(3) };
     progress.update({ label: "init", step: number, total: flags.steps, fields });
   }
   progress.done();

@@ -29,8 +29,8 @@ interface Scaled {
  * Updates the model once.
  *
  * @param objectives each is differentiated on its own; a parameter gets the sum of what reaches it
- * @returns losses before the update and squared gradient norms (`<objective>/norm2`, before clipping),
- *   kept until disposed
+ * @returns losses before the update (`text` and `flow`; a second objective's as `<objective>/flow`) and
+ *   squared gradient norms before clipping (`<objective>/norm2`), kept until disposed
  */
 export function trainStep(
   model: UniMedVL,
@@ -43,8 +43,9 @@ export function trainStep(
     const metrics: StepMetrics = new Map();
     const parts = objectives.map((objective) => {
       const { text, flow, gradients } = runObjective(model, objective);
-      if (text) metrics.set("text", text);
-      if (flow) metrics.set("flow", flow);
+      for (const [name, loss] of [["text", text], ["flow", flow]] as const) {
+        if (loss) metrics.set(metrics.has(name) ? `${objective.name}/${name}` : name, loss);
+      }
       const norm2 = sumSquares([...gradients.values()]);
       metrics.set(`${objective.name}/norm2`, norm2);
       return { gradients, norm2 };
