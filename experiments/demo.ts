@@ -59,7 +59,7 @@ await runCommand({
   });
   const started = performance.now();
   try {
-    const outcome = await runDemo(gpu, settings.values, {
+    const outcome = await runDemo(gpu, settings, {
       out: flags.out,
       resume: flags.resume,
       progress,

@@ -106,7 +106,7 @@ export async function trainArm(
   arm: Arm,
   world: DemoWorld,
   config: DemoConfig,
-  options: { signal?: AbortSignal; onStep?: (record: StepRecord) => void } = {},
+  options: { signal?: AbortSignal; onStep?: (record: StepRecord) => void | Promise<void> } = {},
 ): Promise<Pick<ArmResult, "budget" | "records">> {
   const budget: Budget = {
     steps: 0,
@@ -139,7 +139,7 @@ export async function trainArm(
   });
   for await (const record of loop) {
     records.push(record);
-    options.onStep?.(record);
+    await options.onStep?.(record);
   }
   optimizer.dispose();
   return { budget, records };
@@ -153,7 +153,7 @@ function count(budget: Budget, objectives: Objective[]): void {
       budget.understandingTokens += packed.sequenceLength;
       budget.answerTokens += packed.ceLossIndexes.length;
     } else {
-      budget.generationImages += packed.vaeImages.length;
+      budget.generationImages += packed.splitModes.filter((mode) => mode === "noise").length;
       budget.generationTokens += packed.sequenceLength;
     }
   }
@@ -192,9 +192,13 @@ async function probeArm(
   const global: ProbePoint[] = [];
   const dense: ProbePoint[] = [];
   for (const at of features) {
-    const { classes, labels } = probeTargets.global;
+    const { classes, labels, groups } = probeTargets.global;
     const shape = [at.images, at.width] as const;
-    const linear = fitLinearProbe(pooled(at), shape, labels, { classes, seed: config.seed });
+    const linear = fitLinearProbe(pooled(at), shape, labels, {
+      classes,
+      seed: config.seed,
+      ...(groups ? { groups } : {}),
+    });
     const { accuracy, low, high } = linear;
     global.push({ site: at.site, value: accuracy, low, high });
     if (!probeTargets.dense) continue;

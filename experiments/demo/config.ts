@@ -53,7 +53,7 @@ export const DEFAULTS: DemoConfig = {
   starved: 12,
   lesionAmplitude: 0.8,
   disguise: { planted: 1, natural: 0 },
-  shift: { planted: 30, natural: 2, data: 2 },
+  shift: { planted: 60, natural: 4, data: 4 },
   tests: 1500,
   probes: 600,
   gate: { pictures: 64, points: 20, threshold: 0.5 },

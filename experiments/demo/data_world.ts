@@ -2,6 +2,7 @@
 // held-out questions, and drawings that somebody can judge. The classes that drawings are judged and
 // features are probed for are the modality (medpack) or the organ (VQA-RAD).
 
+import { createHash } from "node:crypto";
 import { type Dataset, openDataset } from "../../lib/data/dataset.ts";
 import type { Pixels } from "../../lib/data/transforms.ts";
 import { InputError } from "../../lib/errors.ts";
@@ -52,6 +53,7 @@ export async function dataWorld(
   const groups = new Set(probed.map(({ record }) => groupOf(record))).size;
   const [first] = train;
   return {
+    digest: digestOf([...train, ...test]),
     key: "data",
     title: TITLES[dataset.kind],
     model,
@@ -86,6 +88,7 @@ export async function dataWorld(
         name: look.name,
         classes: look.classes.length,
         labels: Int32Array.from(probed, ({ label }) => label),
+        groups: numbered(probed.map(({ record }) => groupOf(record))),
       },
     },
     maxWords: longest + 1,
@@ -99,7 +102,7 @@ export async function dataWorld(
         : []),
       ...(groups < probed.length
         ? [
-          `probes: ${probed.length} test images of ${groups} groups, folds divide images, not groups`,
+          `probes: ${probed.length} test images of ${groups} groups; no fold divides a group`,
         ]
         : []),
       `the judge of drawings was fitted on ${look.unshared.length} training images and names the ` +
@@ -145,4 +148,23 @@ function sharedNotes(train: readonly Pictured[], test: readonly Pictured[]): str
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(0)} %`;
+}
+
+/** SHA-256 over pixels, questions and answers, so that a folder whose contents changed is told apart. */
+function digestOf(items: Pictured[]): string {
+  const hash = createHash("sha256");
+  for (const { record, questions, image } of items) {
+    hash.update(JSON.stringify([record.id, record.split, questions]));
+    hash.update(new Uint8Array(image.data.buffer, image.data.byteOffset, image.data.byteLength));
+  }
+  return hash.digest("hex");
+}
+
+/** Equal keys get equal numbers. */
+function numbered(keys: string[]): Int32Array {
+  const numbers = new Map<string, number>();
+  return Int32Array.from(keys, (key) => {
+    if (!numbers.has(key)) numbers.set(key, numbers.size);
+    return numbers.get(key)!;
+  });
 }

@@ -1,12 +1,15 @@
 // The demo from start to result: opens the worlds, runs every arm, keeps what is finished.
 
+import { createHash } from "node:crypto";
+import { EXIT, LabError } from "../../lib/errors.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
-import { saveModel, warmStart } from "../../lib/model/checkpoint.ts";
+import { warmStart } from "../../lib/model/checkpoint.ts";
 import { initModel } from "../../lib/model/init.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
 import type { DemoResult } from "../../lib/show/demo_result.ts";
 import { csvCell } from "../../lib/show/export.ts";
 import type { Progress } from "../../lib/show/progress.ts";
+import type { ResolvedConfig } from "../../lib/study/config.ts";
 import { hashSources, readCommit } from "../../lib/study/provenance.ts";
 import { gradientRoutes, type RouteNorms } from "../../lib/study/routes.ts";
 import { type ArmResult, flowObjective, measureArm, trainArm } from "./arm.ts";
@@ -50,14 +53,15 @@ export interface DemoOutcome {
 /** Runs every arm of every world. @throws the signal's reason, when it is aborted */
 export async function runDemo(
   gpu: Gpu,
-  config: DemoConfig,
+  settings: ResolvedConfig<DemoConfig>,
   options: DemoOptions,
 ): Promise<DemoOutcome> {
+  const config = settings.values;
   const plans = await openWorlds(config, options);
-  const init = await Deno.readFile(INIT_PATH);
   const sources = hashSources(ROOT);
-  const print = await fingerprint(config, options.data, sources, init);
-  const store = new ArmStore(options.out, print, options.resume);
+  const start = createHash("sha256").update(await Deno.readFile(INIT_PATH)).digest("hex");
+  const { out, resume } = options;
+  const store = new ArmStore({ out, resume, settings, fingerprint: `${sources} ${start}` });
   await showRoutes(gpu, plans, config, options);
   const worlds: WorldResult[] = [];
   let parameters = 0;
@@ -68,7 +72,7 @@ export async function runDemo(
       if (kept) options.onNote?.(`${world.title}, ${arm.name}: kept from ${options.out}`);
       const model = await startModel(gpu, world, config);
       parameters = trainable(model);
-      done.push(kept ?? await runArm(model, arm, world, config, store, options));
+      done.push(kept ?? await runArm(gpu, model, arm, world, config, store, options));
       model.dispose();
     }
     worlds.push({ world, arms: done });
@@ -139,64 +143,53 @@ async function showRoutes(
 }
 
 async function runArm(
+  gpu: Gpu,
   model: UniMedVL,
   arm: Arm,
   world: DemoWorld,
   config: DemoConfig,
   store: ArmStore,
-  { progress, signal, out }: DemoOptions,
+  { progress, signal }: DemoOptions,
 ): Promise<ArmResult> {
   const label = `${world.title}, ${arm.name}`;
-  const begin = performance.now();
+  const total = config.steps;
+  const began = performance.now();
+  const record = await store.open(gpu, world, arm.name);
+  for (const note of record.notes) progress.note(note);
   let tokens = 0;
-  if (arm.trained) {
-    progress.update({ label, step: 0, total: config.steps, fields: { "": "compiling kernels" } });
-  }
-  const trained = await trainArm(model, arm, world, config, {
-    signal,
-    onStep: ({ number, metrics, tokens: of, seconds }) => {
-      for (const n of Object.values(of)) tokens += n;
-      const fields: Record<string, string | number> = { text: metrics.text.toFixed(3) };
-      if (metrics.flow !== undefined) fields.flow = metrics.flow.toFixed(3);
-      fields["tok/s"] = Math.round(tokens / seconds);
-      progress.update({ label, step: number, total: config.steps, fields });
-    },
-  });
-  signal.throwIfAborted();
-  const trainedAt = performance.now();
-  const measured = await measureArm(model, arm, world, config, {
-    signal,
-    onStage: (stage) =>
-      progress.update({ label, step: config.steps, total: config.steps, fields: { "": stage } }),
-  });
-  const result: ArmResult = {
-    arm: arm.name,
-    ...trained,
-    ...measured,
-    seconds: {
-      train: (trainedAt - begin) / 1000,
+  try {
+    if (arm.trained) {
+      progress.update({ label, step: 0, total, fields: { "": "compiling kernels" } });
+    }
+    const trained = await trainArm(model, arm, world, config, {
+      signal,
+      onStep: (step) => {
+        record.step(step);
+        for (const n of Object.values(step.tokens)) tokens += n;
+        const fields: Record<string, string | number> = { text: step.metrics.text.toFixed(3) };
+        if (step.metrics.flow !== undefined) fields.flow = step.metrics.flow.toFixed(3);
+        fields["tok/s"] = Math.round(tokens / step.seconds);
+        progress.update({ label, step: step.number, total, fields });
+      },
+    });
+    signal.throwIfAborted();
+    const trainedAt = performance.now();
+    const measured = await measureArm(model, arm, world, config, {
+      signal,
+      onStage: (stage) => progress.update({ label, step: total, total, fields: { "": stage } }),
+    });
+    const seconds = {
+      train: (trainedAt - began) / 1000,
       measure: (performance.now() - trainedAt) / 1000,
-    },
-  };
-  await store.keep(world, result);
-  await saveModel(model, `${out}/arms/${world.key}-${arm.name}.safetensors`, { dtype: "F16" });
-  return result;
-}
-
-/** Everything that decides an arm's result. */
-async function fingerprint(
-  config: DemoConfig,
-  data: string | undefined,
-  sources: string,
-  init: Uint8Array<ArrayBuffer>,
-): Promise<string> {
-  const text = JSON.stringify({ config, data: data ?? null, sources });
-  const head = new TextEncoder().encode(text);
-  const all = new Uint8Array(head.length + init.length);
-  all.set(head);
-  all.set(init, head.length);
-  const digest = await crypto.subtle.digest("SHA-256", all);
-  return new Uint8Array(digest).toHex();
+    };
+    const result: ArmResult = { arm: arm.name, ...trained, ...measured, seconds };
+    await record.finish(model, result);
+    return result;
+  } catch (cause) {
+    const { message } = cause as Error;
+    record.interrupt(cause instanceof LabError ? cause.exitCode : EXIT.fault, message);
+    throw cause;
+  }
 }
 
 function metricsCsv(worlds: WorldResult[]): string {

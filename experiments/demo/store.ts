@@ -1,29 +1,63 @@
-// What the demo keeps of each arm, so that an interrupted run goes on where it stopped: an arm is kept only
-// when it is finished and was made from the same settings and the same start.
+// The record of each arm: a run folder with its metrics as they come, its answers, probes and weights, and
+// the finished result. A finished arm is used again by --resume only if everything that decides it is the
+// same; an unfinished one starts anew, its old rows kept but hidden.
 
-import { InputError } from "../../lib/errors.ts";
-import { writeWhole } from "../../lib/show/export.ts";
-import type { ArmResult } from "./arm.ts";
-import type { DemoWorld } from "./world.ts";
+import { createHash } from "node:crypto";
 import type { Pixels } from "../../lib/data/transforms.ts";
+import { InputError } from "../../lib/errors.ts";
+import type { Gpu } from "../../lib/gpu/device.ts";
+import { saveModel } from "../../lib/model/checkpoint.ts";
+import type { UniMedVL } from "../../lib/model/unimedvl.ts";
+import { writeWhole } from "../../lib/show/export.ts";
+import type { ResolvedConfig } from "../../lib/study/config.ts";
+import { runFolder } from "../../lib/study/run_folder.ts";
+import { openRun, type Run } from "../../lib/study/runs.ts";
+import { accuracyInterval } from "../../lib/study/statistics.ts";
+import type { StepRecord } from "../../lib/train/loop.ts";
+import type { ArmResult, ProbePoint } from "./arm.ts";
+import type { DemoConfig } from "./config.ts";
+import type { DemoWorld } from "./world.ts";
 
-/** Finished arms under one folder, one JSON file each. */
+/** Where arms are kept and what decides them. */
+export interface StoreOptions {
+  /** Folder of the demo's results; runs are below `runs/`. */
+  out: string;
+  settings: ResolvedConfig<DemoConfig>;
+  /** SHA-256 of everything that decides a result but the settings: sources, start, data. */
+  fingerprint: string;
+  /** Use finished arms again. Otherwise earlier runs in `out` are replaced. */
+  resume: boolean;
+}
+
+/** An arm being run. */
+export interface OpenArm {
+  /** What the user should know: other sources, another adapter. */
+  notes: readonly string[];
+  step(record: StepRecord): void;
+  /** Stores the finished arm and its weights. */
+  finish(model: UniMedVL, result: ArmResult): Promise<void>;
+  /** Ends the record early, with what was logged. */
+  interrupt(exitCode: number, reason: string): void;
+}
+
+/** The arms of one demo. */
 export class ArmStore {
-  readonly #dir: string;
-  readonly #fingerprint: string;
-  readonly #resume: boolean;
+  readonly #options: StoreOptions;
 
-  /** @param fingerprint of everything that decides the result: arms with another are not used */
-  constructor(dir: string, fingerprint: string, resume: boolean) {
-    this.#dir = dir;
-    this.#fingerprint = fingerprint;
-    this.#resume = resume;
+  constructor(options: StoreOptions) {
+    this.#options = options;
   }
 
-  /** The finished arm, if it is to be used again. @throws {InputError} If its file is damaged */
+  /** The run folder of an arm. */
+  folder(world: DemoWorld, arm: string): string {
+    const { out, settings } = this.#options;
+    return runFolder(`${out}/runs`, `demo-${world.key}`, arm, settings.values.seed);
+  }
+
+  /** The finished arm, if it may be used again. @throws {InputError} If its file is damaged */
   async find(world: DemoWorld, arm: string): Promise<ArmResult | undefined> {
-    if (!this.#resume) return undefined;
-    const path = this.#path(world, arm);
+    if (!this.#options.resume) return undefined;
+    const path = `${this.folder(world, arm)}/result.json`;
     let text: string;
     try {
       text = await Deno.readTextFile(path);
@@ -33,7 +67,7 @@ export class ArmStore {
     }
     try {
       const { fingerprint, result } = JSON.parse(text);
-      return fingerprint === this.#fingerprint ? revive(result) : undefined;
+      return fingerprint === this.#fingerprint(world) ? revive(result) : undefined;
     } catch (cause) {
       throw new InputError(`Cannot use ${path}: ${(cause as Error).message}`, {
         cause,
@@ -42,22 +76,116 @@ export class ArmStore {
     }
   }
 
-  /** Keeps a finished arm. */
-  async keep(world: DemoWorld, result: ArmResult): Promise<void> {
-    await Deno.mkdir(`${this.#dir}/arms`, { recursive: true });
-    const pictures = result.drawn?.pictures.map(({ width, height, data }) => ({
-      width,
-      height,
-      data: Array.from(data, (v) => Number(v.toFixed(4))),
-    }));
-    const drawn = result.drawn && { ...result.drawn, pictures };
-    const record = { fingerprint: this.#fingerprint, result: { ...result, drawn } };
-    await writeWhole(this.#path(world, result.arm), JSON.stringify(record) + "\n");
+  /** Opens the record of an arm. @throws {LabError} If it cannot be written, or another process has it */
+  async open(gpu: Gpu, world: DemoWorld, arm: string): Promise<OpenArm> {
+    const { settings, resume } = this.#options;
+    const dir = this.folder(world, arm);
+    if (!resume) await removeRun(dir);
+    const run = openRun(dir, settings, {
+      resume,
+      ...(world.digest ? { dataSha256: world.digest } : {}),
+      session: {
+        adapter: gpu.adapter.name,
+        software: gpu.adapter.software,
+        budgetBytes: gpu.buffers.budgetBytes,
+        argv: Deno.args,
+      },
+    });
+    return {
+      notes: run.notes,
+      step: ({ number, metrics, learningRate }) =>
+        run.metrics(number, { ...metrics, "learning-rate": learningRate }),
+      finish: async (model, result) => {
+        await this.#keep(run, model, world, result);
+        run.close({ exitCode: 0, reason: "finished" });
+      },
+      interrupt: (exitCode, reason) => run.close({ exitCode, reason }),
+    };
   }
 
-  #path(world: DemoWorld, arm: string): string {
-    return `${this.#dir}/arms/${world.key}-${arm}.json`;
+  async #keep(run: Run, model: UniMedVL, world: DemoWorld, result: ArmResult): Promise<void> {
+    const step = result.budget.steps;
+    const folder = `checkpoints/step-${String(step).padStart(7, "0")}`;
+    await Deno.mkdir(`${run.dir}/${folder}`, { recursive: true });
+    const path = `${folder}/model.safetensors`;
+    await saveModel(model, `${run.dir}/${path}`, { dtype: "F16" });
+    const bytes = await Deno.readFile(`${run.dir}/${path}`);
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    run.checkpoint({ step, path, bytes: bytes.length, sha256 });
+    recordAnswers(run, world, result);
+    recordProbes(run, result.global, world.probeTargets.global.name, "linear", step, world);
+    const { dense } = world.probeTargets;
+    if (dense) recordProbes(run, result.dense, dense.name, "dense", step, world);
+    const record = { fingerprint: this.#fingerprint(world), result: storable(result) };
+    await writeWhole(`${run.dir}/result.json`, JSON.stringify(record) + "\n");
   }
+
+  #fingerprint(world: DemoWorld): string {
+    const { fingerprint, settings } = this.#options;
+    const parts = [fingerprint, settings.values, world.key, world.digest ?? null];
+    return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+  }
+}
+
+/** Removes an earlier run, and nothing that is not one. */
+async function removeRun(dir: string): Promise<void> {
+  try {
+    await Deno.stat(`${dir}/run.json`);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return;
+    throw cause;
+  }
+  await Deno.remove(dir, { recursive: true });
+}
+
+function recordAnswers(run: Run, world: DemoWorld, { answers, budget }: ArmResult): void {
+  for (const { name } of world.questions) {
+    const some = answers.filter((answer) => answer.name === name);
+    if (some.length === 0) continue;
+    const right = some.map(({ correct }) => Number(correct));
+    const { value, low, high } = accuracyInterval(right, some.map(({ item }) => item));
+    run.evaluation({
+      step: budget.steps,
+      benchmark: `${world.key}-${name}`,
+      version: 1,
+      scorer: "greedy-exact",
+      split: "test",
+      weights: "raw",
+      n: some.length,
+      value,
+      low,
+      high,
+      items: some.map(({ item, answer, target, correct }, i) => ({
+        item: `${item}/${name}-${i}`,
+        answer,
+        target,
+        score: Number(correct),
+      })),
+    });
+  }
+}
+
+function recordProbes(
+  run: Run,
+  points: ProbePoint[],
+  target: string,
+  kind: "linear" | "dense",
+  step: number,
+  world: DemoWorld,
+): void {
+  for (const { site, value, low, high } of points) {
+    const n = world.probeImages.length;
+    run.probe({ site, step, target, kind, control: "none", split: "test", value, low, high, n });
+  }
+}
+
+function storable(result: ArmResult): unknown {
+  const pictures = result.drawn?.pictures.map(({ width, height, data }) => ({
+    width,
+    height,
+    data: Array.from(data, (v) => Number(v.toFixed(4))),
+  }));
+  return { ...result, drawn: result.drawn && { ...result.drawn, pictures } };
 }
 
 function revive(result: ArmResult): ArmResult {

@@ -36,7 +36,8 @@ export interface DrawingTest {
 
 /** Labels for probes on the held-out images. */
 export interface ProbeTargets {
-  global: { name: string; classes: number; labels: Int32Array };
+  /** `groups` (patient, block) are never divided between fitting and scoring. */
+  global: { name: string; classes: number; labels: Int32Array; groups?: Int32Array };
   dense?: { name: string; labels: Uint8Array };
 }
 
@@ -46,6 +47,8 @@ export interface DemoWorld {
   key: "planted" | "natural" | "data";
   /** Name in tables and captions. */
   title: string;
+  /** SHA-256 of the data, where they come from outside; phantoms follow from the settings. */
+  digest?: string;
   model: UniMedVLConfig;
   tokenizer: WordTokenizer;
   pack: PackOptions;
