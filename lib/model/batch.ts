@@ -8,7 +8,7 @@ import { type AttentionMask, attentionMask } from "../ops/attention_mask.ts";
 import { type RopeTables, ropeTables } from "../ops/rope.ts";
 import { type RowIndex, rowIndex } from "../ops/row_index.ts";
 import { Tensor } from "../tensor.ts";
-import { headSize, latentSize, type UniMedVLConfig } from "./config.ts";
+import { headSize, latentSize, learnedPositions, type UniMedVLConfig } from "./config.ts";
 import type { Layout } from "./language.ts";
 
 /** Everything one forward pass reads, on the host. */
@@ -37,7 +37,9 @@ interface TextPart {
 /** ViT tokens: patches, position ids, their attention, their rows in the und stream. */
 interface VitPart {
   patches: Tensor;
+  /** Position ids as rows of the learned table, and of the connector's table. */
   positions: RowIndex;
+  places: RowIndex;
   mask: AttentionMask;
   rows: RowIndex;
 }
@@ -169,9 +171,13 @@ function vitPart(gpu: Gpu, config: UniMedVLConfig, packed: PackedBatch): Omit<Vi
     start += length;
   });
   const mode = new Int32Array(n).fill(1);
+  const learned = learnedPositions(config.vision);
+  const fixed = config.vitMaxNumPatchPerSide ** 2;
+  const positions = rowIndex(gpu, packed.vitPositionIds, learned);
   return {
     patches: Tensor.from(gpu, patches, [n, width]),
-    positions: rowIndex(gpu, packed.vitPositionIds, config.vitMaxNumPatchPerSide ** 2),
+    positions,
+    places: fixed === learned ? positions : rowIndex(gpu, packed.vitPositionIds, fixed),
     mask: attentionMask(gpu, { sample, split: sample, mode }),
   };
 }

@@ -1,7 +1,7 @@
-// Every size of a model in one record, presets by name, and the reading of the reference's JSON files.
-// Field names are the checkpoint's in camelCase.
+// Every size of a model in one record, presets by name, and what the sizes must satisfy. Field names are
+// the checkpoint's in camelCase.
 
-import { InputError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import type { AutoencoderConfig } from "./autoencoder.ts";
 
 /** The two-expert decoder (Qwen2 shape). */
@@ -46,6 +46,9 @@ export type LatentConfig =
     patchSize: number;
     /** Colour blocks along that side: brightness is kept for every pixel, colour for every block. */
     colorSide: number;
+    /** Factors of brightness and colour that bring both near the variance of the noise. */
+    scale: number;
+    colorScale: number;
   };
 
 /** A complete UniMedVL. */
@@ -66,6 +69,11 @@ export interface UniMedVLConfig {
 /** Size of one head of the decoder. */
 export function headSize(config: LanguageConfig): number {
   return config.hiddenSize / config.numAttentionHeads;
+}
+
+/** Rows of the image encoder's learned position table. */
+export function learnedPositions({ imageSize, patchSize }: VisionConfig): number {
+  return Math.floor(imageSize / patchSize) ** 2;
 }
 
 /** Numbers per latent token. */
@@ -122,7 +130,7 @@ export const PRESETS: Record<"tiny" | "unimedvl-14b", UniMedVLConfig> = {
       patchSize: 8,
       layerNormEps: 1e-6,
     },
-    latent: { kind: "pixels", patchSize: 8, colorSide: 2 },
+    latent: { kind: "pixels", patchSize: 8, colorSide: 2, scale: 2, colorScale: 6 },
     latentPatchSize: 1,
     maxLatentSize: 4,
     vitMaxNumPatchPerSide: 4,
@@ -158,151 +166,87 @@ export const PRESETS: Record<"tiny" | "unimedvl-14b", UniMedVLConfig> = {
   },
 };
 
+/** What is wrong with a field, and the repair. */
+export interface ConfigProblem {
+  /** Path in the record, such as `language.hiddenSize`. */
+  field: string;
+  /** `language.hiddenSize is 0`. */
+  what: string;
+  help: string;
+}
+
+/** The first thing that sizes must satisfy and do not. */
+export function configProblem(config: UniMedVLConfig): ConfigProblem | undefined {
+  const { language: l, vision: v, latent } = config;
+  const whole: [string, number][] = [
+    ["language.vocabSize", l.vocabSize],
+    ["language.hiddenSize", l.hiddenSize],
+    ["language.intermediateSize", l.intermediateSize],
+    ["language.numHiddenLayers", l.numHiddenLayers],
+    ["language.numAttentionHeads", l.numAttentionHeads],
+    ["language.numKeyValueHeads", l.numKeyValueHeads],
+    ["vision.hiddenSize", v.hiddenSize],
+    ["vision.intermediateSize", v.intermediateSize],
+    ["vision.numHiddenLayers", v.numHiddenLayers],
+    ["vision.numAttentionHeads", v.numAttentionHeads],
+    ["vision.numChannels", v.numChannels],
+    ["vision.imageSize", v.imageSize],
+    ["vision.patchSize", v.patchSize],
+    ["latentPatchSize", config.latentPatchSize],
+    ["maxLatentSize", config.maxLatentSize],
+    ["vitMaxNumPatchPerSide", config.vitMaxNumPatchPerSide],
+  ];
+  if (latent.kind === "pixels") {
+    whole.push(["latent.patchSize", latent.patchSize], ["latent.colorSide", latent.colorSide]);
+  }
+  for (const [field, value] of whole) {
+    if (Number.isInteger(value) && value >= 1) continue;
+    const help = `set ${field} to a whole number of at least 1`;
+    return { field, what: `${field} is ${value}`, help };
+  }
+  const positive: [string, number][] = [
+    ["language.rmsNormEps", l.rmsNormEps],
+    ["language.ropeTheta", l.ropeTheta],
+    ["vision.layerNormEps", v.layerNormEps],
+    ["timestepShift", config.timestepShift],
+  ];
+  if (latent.kind === "pixels") {
+    positive.push(["latent.scale", latent.scale], ["latent.colorScale", latent.colorScale]);
+  }
+  for (const [field, value] of positive) {
+    if (Number.isFinite(value) && value > 0) continue;
+    return { field, what: `${field} is ${value}`, help: `set ${field} to a number above 0` };
+  }
+  const multiples: [string, number, number, string][] = [
+    ["language.hiddenSize", l.hiddenSize, 4, "position tables have four parts"],
+    ["language.hiddenSize", l.hiddenSize, l.numAttentionHeads, "heads share it evenly"],
+    ["language head size", l.hiddenSize / l.numAttentionHeads, 2, "rotation takes pairs"],
+    ["language.numAttentionHeads", l.numAttentionHeads, l.numKeyValueHeads, "groups are even"],
+    ["vision.hiddenSize", v.hiddenSize, v.numAttentionHeads, "heads share it evenly"],
+  ];
+  if (latent.kind === "pixels") {
+    const { patchSize, colorSide } = latent;
+    multiples.push(["latent.patchSize", patchSize, colorSide, "colour blocks share it evenly"]);
+  }
+  for (const [field, value, unit, reason] of multiples) {
+    if (value % unit === 0) continue;
+    return { field, what: `${field} ${value} is no multiple of ${unit}`, help: reason };
+  }
+  if (v.imageSize < v.patchSize) {
+    const [field, help] = ["vision.imageSize", "an image has at least one patch"];
+    return { field, what: `${field} ${v.imageSize} is less than one patch`, help };
+  }
+  return undefined;
+}
+
 /**
  * Checks what the sizes must satisfy.
  *
  * @throws {UsageError} Naming the field and its repair
  */
 export function checkConfig(config: UniMedVLConfig): void {
-  const { language: l, vision: v } = config;
-  const whole = (value: number, field: string) => {
-    if (!Number.isInteger(value) || value < 1) {
-      throw new UsageError(`Cannot use the model config: ${field} is ${value}`, {
-        help: `set ${field} to a whole number of at least 1`,
-      });
-    }
-  };
-  whole(l.vocabSize, "language.vocabSize");
-  whole(l.numHiddenLayers, "language.numHiddenLayers");
-  whole(config.maxLatentSize, "maxLatentSize");
-  whole(config.vitMaxNumPatchPerSide, "vitMaxNumPatchPerSide");
-  const divides = (big: number, small: number, what: string) => {
-    whole(big, what);
-    if (big % small !== 0) {
-      throw new UsageError(
-        `Cannot use the model config: ${what} ${big} is no multiple of ${small}`,
-      );
-    }
-  };
-  divides(l.hiddenSize, l.numAttentionHeads, "language.hiddenSize");
-  divides(l.hiddenSize / l.numAttentionHeads, 2, "language head size");
-  divides(l.numAttentionHeads, l.numKeyValueHeads, "language.numAttentionHeads");
-  divides(l.hiddenSize, 4, "language.hiddenSize");
-  divides(v.hiddenSize, v.numAttentionHeads, "vision.hiddenSize");
-  divides(v.imageSize, v.patchSize, "vision.imageSize");
-}
-
-type Json = Record<string, unknown>;
-
-/**
- * Reads a model config from the reference's files: `config.json` with nested `llm_config`, `vit_config`
- * and `vae_config`, or a released folder's `llm_config.json` and `vit_config.json`, where the ViT depth is
- * one more than what is built and the autoencoder is FLUX's.
- *
- * @param dir folder holding the files
- * @throws {InputError} Naming the file and field that is missing or of the wrong kind
- */
-export async function readConfig(dir: string): Promise<UniMedVLConfig> {
-  const main = await readJson(`${dir}/config.json`, true) ?? {};
-  const nested = main.llm_config !== undefined && main.vit_config !== undefined;
-  const llmFile = nested ? "config.json" : "llm_config.json";
-  const vitFile = nested ? "config.json" : "vit_config.json";
-  const llm = nested ? main.llm_config as Json : await readJson(`${dir}/llm_config.json`);
-  const vit = nested ? main.vit_config as Json : await readJson(`${dir}/vit_config.json`);
-  const number = (from: Json, file: string, name: string, fallback?: number) => {
-    const value = from[name] ?? fallback;
-    if (typeof value !== "number" || !Number.isFinite(value)) {
-      throw new InputError(`Cannot read ${dir}/${file}: ${name} is ${JSON.stringify(value)}`, {
-        help: `${name} must be a number`,
-      });
-    }
-    return value;
-  };
-  const variant = llm.layer_module ?? "Qwen2MoTDecoderLayer";
-  if (variant !== "Qwen2MoTDecoderLayer") {
-    throw new InputError(
-      `Cannot read ${dir}/${llmFile}: layer_module ${variant} is not supported`,
-      {
-        help: "only Qwen2MoTDecoderLayer, the published model's, is built",
-      },
-    );
-  }
-  const vitNumber = (name: string, fallback?: number) => number(vit, vitFile, name, fallback);
-  const llmNumber = (name: string, fallback?: number) => number(llm, llmFile, name, fallback);
-  const imageSize = vitNumber("image_size");
-  const patchSize = vitNumber("patch_size");
-  const config: UniMedVLConfig = {
-    language: {
-      vocabSize: llmNumber("vocab_size"),
-      hiddenSize: llmNumber("hidden_size"),
-      intermediateSize: llmNumber("intermediate_size"),
-      numHiddenLayers: llmNumber("num_hidden_layers"),
-      numAttentionHeads: llmNumber("num_attention_heads"),
-      numKeyValueHeads: llmNumber("num_key_value_heads"),
-      rmsNormEps: llmNumber("rms_norm_eps", 1e-6),
-      ropeTheta: llmNumber("rope_theta"),
-    },
-    vision: {
-      hiddenSize: vitNumber("hidden_size"),
-      intermediateSize: vitNumber("intermediate_size"),
-      numHiddenLayers: vitNumber("num_hidden_layers") - (nested ? 0 : 1),
-      numAttentionHeads: vitNumber("num_attention_heads"),
-      numChannels: vitNumber("num_channels", 3),
-      imageSize,
-      patchSize,
-      layerNormEps: vitNumber("layer_norm_eps", 1e-6),
-    },
-    latent: {
-      kind: "autoencoder",
-      autoencoder: main.vae_config
-        ? readAutoencoder(
-          main.vae_config as Json,
-          (n) => number(main.vae_config as Json, "config.json", n),
-        )
-        : FLUX_AUTOENCODER,
-    },
-    latentPatchSize: number(main, "config.json", "latent_patch_size", 2),
-    maxLatentSize: number(main, "config.json", "max_latent_size", 64),
-    vitMaxNumPatchPerSide: number(
-      main,
-      "config.json",
-      "vit_max_num_patch_per_side",
-      imageSize / patchSize,
-    ),
-    timestepShift: number(main, "config.json", "timestep_shift", 1),
-  };
-  checkConfig(config);
-  return config;
-}
-
-function readAutoencoder(vae: Json, number: (name: string) => number): AutoencoderConfig {
-  return {
-    resolution: number("resolution"),
-    inChannels: number("in_channels"),
-    downsample: number("downsample"),
-    ch: number("ch"),
-    outCh: number("out_ch"),
-    chMult: vae.ch_mult as number[],
-    numResBlocks: number("num_res_blocks"),
-    zChannels: number("z_channels"),
-    scaleFactor: number("scale_factor"),
-    shiftFactor: number("shift_factor"),
-  };
-}
-
-async function readJson(path: string): Promise<Json>;
-async function readJson(path: string, optional: true): Promise<Json | undefined>;
-async function readJson(path: string, optional = false): Promise<Json | undefined> {
-  let text: string;
-  try {
-    text = await Deno.readTextFile(path);
-  } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound && optional) return undefined;
-    throw new InputError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new InputError(`Cannot read ${path}: not JSON (${(cause as Error).message})`, { cause });
-  }
+  const problem = configProblem(config);
+  if (!problem) return;
+  const { what, help } = problem;
+  throw new UsageError(`Cannot use the model config: ${what}`, { help });
 }

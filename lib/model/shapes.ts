@@ -1,6 +1,6 @@
 // The shape of every parameter, from the config alone: what weights are checked against and drawn by.
 
-import { headSize, latentSize, type UniMedVLConfig } from "./config.ts";
+import { headSize, latentSize, learnedPositions, type UniMedVLConfig } from "./config.ts";
 
 const TIME_FEATURES = 256;
 
@@ -34,7 +34,7 @@ export function parameterShapes(config: UniMedVLConfig): Map<string, number[]> {
     shapes.set(`${e}.norm.weight`, [width]);
   }
   linear("vit.embed.patch", v.hiddenSize, v.patchSize ** 2 * v.numChannels, true);
-  shapes.set("vit.embed.position.weight", [(v.imageSize / v.patchSize) ** 2, v.hiddenSize]);
+  shapes.set("vit.embed.position.weight", [learnedPositions(v), v.hiddenSize]);
   for (let j = 0; j < v.numHiddenLayers; j++) {
     const at = `vit.layers.${j}`;
     for (const norm of ["attn.norm", "mlp.norm"]) {

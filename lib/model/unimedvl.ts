@@ -97,7 +97,7 @@ export class UniMedVL {
     const words = text && site("text.embed", gatherRows(p.get("text.embed.weight"), text.ids));
     const features = vit &&
       encodePatches(vit.patches, vit.positions, vit.mask, p, this.config.vision, site);
-    const images = vit && features && connect(features, vit.positions, p, site);
+    const images = vit && features && connect(features, vit.places, p, site);
     if (!words || !images) return words ?? images;
     return mergeRows([words, images], [text.rows, vit.rows], batch.undIndexes.length);
   }

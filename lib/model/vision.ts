@@ -75,6 +75,7 @@ export function visionLayer(
  * Features → decoder inputs: two-layer feed-forward plus the fixed 2-D sin-cos row of each patch.
  *
  * @param features (N, C_vit)
+ * @param positions rows of the fixed table
  * @returns (N, C)
  */
 export function connect(

@@ -59,6 +59,7 @@ const toOurs = new Map(FIXED);
 const toReference = new Map(FIXED.map(([reference, ours]) => [ours, reference]));
 const decoderToOurs = new Map(DECODER);
 const decoderToReference = new Map(DECODER.map(([a, b]) => [b, a]));
+const genToOurs = new Map(DECODER.map(([a, b]) => [withGenSuffix(a), b]));
 const visionToOurs = new Map(VISION);
 const visionToReference = new Map(VISION.map(([a, b]) => [b, a]));
 
@@ -71,9 +72,11 @@ export function nameFromReference(name: string): string | undefined {
   if (fixed) return fixed;
   const layer = /^language_model\.model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name);
   if (layer) {
-    const gen = layer[2].includes("_moe_gen");
-    const place = decoderToOurs.get(layer[2].replace("_moe_gen", ""));
-    return place && `${gen ? "gen" : "und"}.layers.${layer[1]}.${place}.${layer[3]}`;
+    const [, index, place, kind] = layer;
+    const und = decoderToOurs.get(place);
+    if (und) return `und.layers.${index}.${und}.${kind}`;
+    const gen = genToOurs.get(place);
+    return gen && `gen.layers.${index}.${gen}.${kind}`;
   }
   const vit = /^vit_model\.vision_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name);
   const place = vit && visionToOurs.get(vit[2]);
@@ -91,10 +94,13 @@ export function nameInReference(name: string): string {
   }
   const reference = decoderToReference.get(place ?? "");
   if (!reference) throw new TypeError(`internal: parameter ${name} has no name in the reference`);
-  if (part === "und") return `${LLM}.layers.${index}.${reference}.${kind}`;
-  // The suffix stands on the projection or norm in attention, on the module in the feed-forward.
-  const suffixed = reference.startsWith("mlp.")
+  const suffixed = part === "und" ? reference : withGenSuffix(reference);
+  return `${LLM}.layers.${index}.${suffixed}.${kind}`;
+}
+
+/** The suffix stands on the projection or norm in attention, on the module in the feed-forward. */
+function withGenSuffix(reference: string): string {
+  return reference.startsWith("mlp.")
     ? reference.replace("mlp.", "mlp_moe_gen.")
     : `${reference}_moe_gen`;
-  return `${LLM}.layers.${index}.${suffixed}.${kind}`;
 }

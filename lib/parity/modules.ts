@@ -5,9 +5,10 @@ import { backward, noGrad, parameter } from "../autograd.ts";
 import type { Mode } from "../data/pack.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { loadModel } from "../model/checkpoint.ts";
-import { headSize, readConfig } from "../model/config.ts";
+import { headSize } from "../model/config.ts";
 import { decoderLayer, type Layout, type Streams } from "../model/language.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
+import { readConfig } from "../model/read_config.ts";
 import { connect, encodePatches } from "../model/vision.ts";
 import { nameFromReference } from "../model/weights.ts";
 import type { Site } from "../nn/site.ts";
@@ -68,12 +69,14 @@ async function checkVision(gpu: Gpu, fixture: Fixture, model: UniMedVL): Promise
       const site = collect(seen, (name) =>
         name === "vit.embed" || /^vit\.layers\.\d+\.out$/.test(name));
       const mask = attentionMask(gpu, { sample, split: sample, mode: new Int32Array(n).fill(1) });
-      const rows = rowIndex(gpu, positions, config.vitMaxNumPatchPerSide ** 2);
+      const learned = parameters.get("vit.embed.position.weight").dim(0);
+      const rows = rowIndex(gpu, positions, learned);
+      const places = rowIndex(gpu, positions, config.vitMaxNumPatchPerSide ** 2);
       const patches = Tensor.from(gpu, pixels.data as Float32Array, pixels.shape);
       const y = encodePatches(patches, rows, mask, parameters, config.vision, site);
       const projected = collect(seen, (name) =>
         name === "connector.projected");
-      return { y, placed: connect(y, rows, parameters, projected) };
+      return { y, placed: connect(y, places, parameters, projected) };
     })
   );
   const found: [string, Tensor][] = [["siglip/embeddings", seen.get("vit.embed")!]];

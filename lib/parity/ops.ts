@@ -4,7 +4,8 @@
 import { backward, parameter } from "../autograd.ts";
 import { sinCosTable, timestepFeatures } from "../data/position_tables.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { readConfig, type UniMedVLConfig } from "../model/config.ts";
+import type { UniMedVLConfig } from "../model/config.ts";
+import { readConfig } from "../model/read_config.ts";
 import { timeEmbedding } from "../model/unimedvl.ts";
 import { nameFromReference } from "../model/weights.ts";
 import { swigluMlp } from "../nn/mlp.ts";

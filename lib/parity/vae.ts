@@ -7,7 +7,7 @@ import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Autoencoder } from "../model/autoencoder.ts";
 import { loadAutoencoder } from "../model/autoencoder_weights.ts";
-import { readConfig } from "../model/config.ts";
+import { readConfig } from "../model/read_config.ts";
 import {
   attentionBlock,
   downsample,

@@ -37,7 +37,7 @@ export const SMALL: UniMedVLConfig = {
     patchSize: 8,
     layerNormEps: 1e-6,
   },
-  latent: { kind: "pixels", patchSize: 4, colorSide: 1 },
+  latent: { kind: "pixels", patchSize: 4, colorSide: 1, scale: 2, colorScale: 3 },
   latentPatchSize: 1,
   maxLatentSize: 8,
   vitMaxNumPatchPerSide: 4,
