@@ -1,6 +1,11 @@
 // Weights to and from safetensors under the reference's names, strict about names and shapes.
 
-import { openSafetensors, type TensorToWrite, writeSafetensors } from "../data/safetensors.ts";
+import {
+  openSafetensors,
+  type TensorInfo,
+  type TensorToWrite,
+  writeSafetensors,
+} from "../data/safetensors.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Parameters } from "../nn/parameters.ts";
@@ -25,22 +30,27 @@ export async function loadModel(
   checkConfig(config);
   const file = await openSafetensors(path);
   try {
-    const { found, surplus } = matchNames([...file.tensors.keys()]);
-    const wrong: string[] = [];
     const shapes = parameterShapes(config);
+    const { found, surplus } = matchNames([...file.tensors.keys()], shapes);
+    const wrong = deeperThan(config, surplus);
     for (const [name, shape] of shapes) {
       const source = found.get(name);
       if (!source) wrong.push(`${nameInReference(name)} is missing`);
       else {
-        const problem = compareShapes(nameInReference(name), shape, file.info(source).shape);
+        const problem = compareTensors(nameInReference(name), shape, file.info(source));
         if (problem) wrong.push(problem);
       }
     }
     if (wrong.length > 0) throw mismatch(path, wrong);
     const parameters = new Parameters();
-    for (const [name, shape] of shapes) {
-      const values = await file.readFloat32(found.get(name)!);
-      parameters.add(name, Tensor.from(gpu, values, shape), !FROZEN.has(name));
+    try {
+      for (const [name, shape] of shapes) {
+        const values = await file.readFloat32(found.get(name)!);
+        parameters.add(name, Tensor.from(gpu, values, shape), !FROZEN.has(name));
+      }
+    } catch (error) {
+      parameters.dispose(); // out of device memory, or a file that cannot be read to its end
+      throw error;
     }
     return { model: new UniMedVL(gpu, config, parameters), surplus };
   } finally {
@@ -48,21 +58,49 @@ export async function loadModel(
   }
 }
 
-/** Our names of the file's tensors, and the names that are none of ours. */
-function matchNames(names: string[]): { found: Map<string, string>; surplus: string[] } {
+const withoutPrefix = (name: string) => name.replace(/^module\./, "");
+
+/** Our names of the file's tensors, and the names of those that are none of the model's. */
+function matchNames(
+  names: string[],
+  model: { has(name: string): boolean },
+): { found: Map<string, string>; surplus: string[] } {
   const found = new Map<string, string>();
   const surplus: string[] = [];
   for (const name of names) {
-    const ours = nameFromReference(name.replace(/^module\./, ""));
-    if (ours) found.set(ours, name);
+    const ours = nameFromReference(withoutPrefix(name));
+    if (ours && model.has(ours)) found.set(ours, name);
     else surplus.push(name);
   }
   return { found, surplus };
 }
 
-function compareShapes(name: string, ours: Shape, theirs: Shape): string | undefined {
-  if (ours.join() === theirs.join()) return undefined;
-  return `${name} is (${ours.join(", ")}) by the config, (${theirs.join(", ")}) in the file`;
+/** Layers that the file has beyond the config's: leaving them out would be another model. */
+function deeperThan({ language, vision }: UniMedVLConfig, surplus: string[]): string[] {
+  const depth = { decoder: 0, vit: 0 };
+  for (const name of surplus) {
+    const layer = /^(und|gen|vit)\.layers\.(\d+)\./.exec(
+      nameFromReference(withoutPrefix(name)) ?? "",
+    );
+    if (!layer) continue;
+    const stack = layer[1] === "vit" ? "vit" : "decoder";
+    depth[stack] = Math.max(depth[stack], Number(layer[2]) + 1);
+  }
+  const said = (what: string, built: number, held: number) =>
+    held > built ? [`${what} has ${built} layers by the config, ${held} in the file`] : [];
+  return [
+    ...said("the decoder", language.numHiddenLayers, depth.decoder),
+    ...said("the image encoder", vision.numHiddenLayers, depth.vit),
+  ];
+}
+
+function compareTensors(name: string, ours: Shape, theirs: TensorInfo): string | undefined {
+  const { dtype, shape } = theirs;
+  if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16") {
+    return `${name} is ${dtype}, no float`;
+  }
+  if (ours.join() === shape.join()) return undefined;
+  return `${name} is (${ours.join(", ")}) by the config, (${shape.join(", ")}) in the file`;
 }
 
 const LISTED = 8;
@@ -106,7 +144,7 @@ export async function saveModel(
  * Copies what a file has into a model that may differ in its token table: tensors of equal name and shape.
  *
  * @returns names that were taken and names that were left as they were
- * @throws {InputError} If a tensor other than the token tables has another shape
+ * @throws {InputError} If a tensor other than the token tables has another shape, or the file has more layers
  */
 export async function warmStart(
   model: UniMedVL,
@@ -116,12 +154,13 @@ export async function warmStart(
   const taken: string[] = [];
   const left: string[] = [];
   try {
-    const { found } = matchNames([...file.tensors.keys()]);
-    const wrong: string[] = [];
+    const names = new Set([...model.parameters.entries()].map(([name]) => name));
+    const { found, surplus } = matchNames([...file.tensors.keys()], names);
+    const wrong = deeperThan(model.config, surplus);
     for (const [name, tensor] of model.parameters.entries()) {
       const source = found.get(name);
       const problem = source && !name.startsWith("text.") &&
-        compareShapes(nameInReference(name), tensor.shape, file.info(source).shape);
+        compareTensors(nameInReference(name), tensor.shape, file.info(source));
       if (problem) wrong.push(problem);
     }
     if (wrong.length > 0) throw mismatch(path, wrong);
