@@ -198,13 +198,18 @@ function refuse(system: System, findings: Finding[]): Finding[] {
   const missing = findings.filter((f) => !f.ok);
   if (missing.length === 0) return findings;
   const what = missing.map((f) => `${f.item} (${f.detail})`).join(", ");
+  throw new SetupIncomplete(`Cannot go on without: ${what}`, findings, repairFor(system, missing));
+}
+
+/** What to type to get what is missing: one line. */
+export function repairFor(system: System, missing: readonly Finding[]): string {
   const steps: string[] = [];
   const items = missing.map((f) => f.item);
   if (items.includes("deno")) steps.push("npm install -g deno@latest");
   if (items.includes("packages")) steps.push("deno install");
   const needs = items.filter((item): item is Need => item !== "deno" && item !== "packages");
   if (needs.length > 0) steps.push(installCommand(system, needs));
-  throw new SetupIncomplete(`Cannot go on without: ${what}`, findings, steps.join(" && "));
+  return steps.join(" && ");
 }
 
 /** Something is missing that setup may not or cannot install (exit 4). */

@@ -16,7 +16,8 @@ export interface GpuOptions {
   profile?: boolean;
 }
 
-const WANTED_LIMITS = [
+/** Limits requested at the adapter's largest; the others stay at WebGPU's defaults. */
+export const WANTED_LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
   "maxStorageBuffersPerShaderStage",
