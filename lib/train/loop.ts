@@ -54,44 +54,67 @@ export async function* trainLoop(
 ): AsyncGenerator<StepRecord> {
   const now = options.now ?? (() => performance.now());
   const start = now();
-  let pending: Pending[] = [];
+  const seconds = () => (now() - start) / 1000;
+  const pending: Pending[] = [];
   let lastRead = start;
-  for (let step = 0; step < options.steps; step++) {
-    const stopped = options.signal?.aborted ?? false;
-    if (stopped) break;
-    const objectives = options.objectives(step);
-    const learningRate = options.learningRate(step);
-    const settings = options.clip ? { learningRate, clip: options.clip } : { learningRate };
-    const metrics = trainStep(model, optimizer, objectives, settings);
-    const tokens = Object.fromEntries(
-      objectives.map(({ name, inputs }) => [name, inputs.packed.sequenceLength]),
-    );
-    pending.push({ record: { number: step + 1, learningRate, tokens }, metrics });
-    if (now() - lastRead < (options.readEveryMs ?? 250)) continue;
-    yield* await drain(pending, (now() - start) / 1000);
-    pending = [];
-    lastRead = now();
+  try {
+    for (let step = 0; step < options.steps; step++) {
+      const stopped = options.signal?.aborted ?? false;
+      if (stopped) break;
+      const objectives = options.objectives(step);
+      const learningRate = options.learningRate(step);
+      const after = pending.at(-1)?.metrics.get("finite");
+      const metrics = trainStep(model, optimizer, objectives, {
+        learningRate,
+        ...(options.clip ? { clip: options.clip } : {}),
+        ...(after ? { after } : {}),
+      });
+      const tokens = Object.fromEntries(
+        objectives.map(({ name, inputs }) => [name, inputs.packed.sequenceLength]),
+      );
+      pending.push({ record: { number: step + 1, learningRate, tokens }, metrics });
+      if (now() - lastRead < (options.readEveryMs ?? 250)) continue;
+      yield* drain(pending, seconds);
+      lastRead = now();
+    }
+    yield* drain(pending, seconds);
+  } finally {
+    release(pending);
   }
-  yield* await drain(pending, (now() - start) / 1000);
 }
 
-async function drain(pending: Pending[], seconds: number): Promise<StepRecord[]> {
-  const tensors = pending.flatMap(({ metrics }) => [...metrics.values()]);
-  const values = await readAll(tensors);
-  for (const tensor of tensors) tensor.dispose();
+/** Reads what is pending; gives out every step up to one that was not finite. */
+async function* drain(
+  pending: Pending[],
+  seconds: () => number,
+): AsyncGenerator<StepRecord> {
+  const values = await readAll(pending.flatMap(({ metrics }) => [...metrics.values()]));
+  const steps = pending.map(({ record, metrics }) => ({ record, names: [...metrics.keys()] }));
+  release(pending);
   let next = 0;
-  return pending.map(({ record, metrics }) => {
-    const out: Record<string, number> = {};
-    for (const name of metrics.keys()) {
+  for (const { record, names } of steps) {
+    const metrics: Record<string, number> = {};
+    for (const name of names) {
       const value = values[next++][0];
-      if (name.endsWith("norm2")) out[name.replace(/norm2$/, "norm")] = Math.sqrt(value);
-      else out[name] = value;
-      if (!Number.isFinite(value)) {
-        throw new NumericsError(`Cannot go on: ${name} is ${value} at step ${record.number}`, {
-          help: "lower the learning rate",
-        });
-      }
+      if (!Number.isFinite(value)) throw notFinite(name, value, record.number);
+      if (name.endsWith("norm2")) metrics[name.replace(/norm2$/, "norm")] = Math.sqrt(value);
+      else if (name !== "finite") metrics[name] = value;
     }
-    return { ...record, metrics: out, seconds };
+    yield { ...record, metrics, seconds: seconds() };
+  }
+}
+
+function notFinite(name: string, value: number, step: number): NumericsError {
+  const shown = name.replace(/norm2$/, "norm");
+  const what = name === "finite" ? "a loss is too large" : `${shown} is ${value}`;
+  return new NumericsError(`Cannot go on: ${what} at step ${step}`, {
+    help: "lower the learning rate",
   });
+}
+
+function release(pending: Pending[]): void {
+  for (const { metrics } of pending) {
+    for (const tensor of metrics.values()) tensor.dispose();
+  }
+  pending.length = 0;
 }

@@ -17,7 +17,10 @@ export interface Clip {
   over: "objective" | "global";
 }
 
-/** One-element tensors by name, such as `text`, `flow`, `flow/norm`; read them with `readAll`. */
+/**
+ * One-element tensors by name, such as `text`, `flow`, `flow/norm2`; read them with `readAll`. `finite` is 1,
+ * or not a number if the step changed nothing because a loss or gradient was not finite.
+ */
 export type StepMetrics = Map<string, Tensor>;
 
 interface Scaled {
@@ -25,8 +28,16 @@ interface Scaled {
   factor: Tensor;
 }
 
+/** Settings of {@link trainStep}. */
+export interface StepOptions {
+  learningRate: number;
+  clip?: Clip;
+  /** `finite` of the step before, when nobody has read it yet: once not a number, no step changes anything. */
+  after?: Tensor;
+}
+
 /**
- * Updates the model once.
+ * Updates the model once, or not at all if a loss or gradient is not finite.
  *
  * @param objectives each is differentiated on its own; a parameter gets the sum of what reaches it
  * @returns losses before the update (`text` and `flow`; a second objective's as `<objective>/flow`) and
@@ -36,22 +47,27 @@ export function trainStep(
   model: UniMedVL,
   optimizer: AdamW,
   objectives: readonly Objective[],
-  options: { learningRate: number; clip?: Clip },
+  options: StepOptions,
 ): StepMetrics {
   return tidy(() => {
-    const { gpu } = model;
     const metrics: StepMetrics = new Map();
+    const losses: Tensor[] = [];
     const parts = objectives.map((objective) => {
       const { text, flow, gradients } = runObjective(model, objective);
       for (const [name, loss] of [["text", text], ["flow", flow]] as const) {
-        if (loss) metrics.set(metrics.has(name) ? `${objective.name}/${name}` : name, loss);
+        if (!loss) continue;
+        losses.push(loss);
+        metrics.set(metrics.has(name) ? `${objective.name}/${name}` : name, loss);
       }
       const norm2 = sumSquares([...gradients.values()]);
       metrics.set(`${objective.name}/norm2`, norm2);
       return { gradients, norm2 };
     });
-    // 1, or not a number if any gradient is not finite: then no weight changes in this step.
-    const guard = clipScale(sumSquares(parts.map(({ norm2 }) => norm2)), Infinity);
+    // Factors of 1, or not a number if what they are of is not finite: then no weight changes.
+    const checks = [sumSquares(losses), ...parts.map(({ norm2 }) => norm2)]
+      .map((squares) => clipScale(squares, Infinity));
+    const guard = (options.after ? [options.after, ...checks] : checks).reduce((a, b) => mul(a, b));
+    metrics.set("finite", guard);
     const each = options.clip?.over === "objective" ? options.clip : undefined;
     const total = new Map<Tensor, Scaled>();
     for (const { gradients, norm2 } of parts) {
@@ -61,7 +77,7 @@ export function trainStep(
     if (options.clip?.over === "global") {
       const norm2 = sumSquares([...total.values()].map(({ gradient }) => gradient));
       metrics.set("norm2", norm2);
-      const factor = clipScale(norm2, options.clip.maxNorm);
+      const factor = mul(clipScale(norm2, options.clip.maxNorm), guard);
       for (const scaled of total.values()) scaled.factor = factor;
     }
     optimizer.step(total, options.learningRate);
