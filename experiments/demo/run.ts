@@ -24,6 +24,9 @@ const ROOT = new URL("../..", import.meta.url).pathname;
 /** The common start of all arms, made by experiments/make_init.ts. */
 export const INIT_PATH = new URL("../init/tiny.safetensors", import.meta.url).pathname;
 
+/** Arms of a world whose answer is not planted; `untrained` is the common start as it is. */
+const NATURAL = [ARMS.untrained, ARMS.und, ARMS.joint];
+
 /** What the caption says of it. */
 const INIT_NOTE = "all arms start from one initialization that was trained to draw phantoms from " +
   "captions and code words, and was never asked a question";
@@ -111,8 +114,8 @@ async function openWorlds(
 ): Promise<{ world: DemoWorld; arms: Arm[] }[]> {
   if (data === undefined) {
     return [
-      { world: phantomWorld("planted", config), arms: [ARMS.und, ARMS.joint, ARMS.blocked] },
-      { world: phantomWorld("natural", config), arms: [ARMS.untrained, ARMS.und, ARMS.joint] },
+      { world: phantomWorld("planted", config), arms: [...NATURAL, ARMS.blocked] },
+      { world: phantomWorld("natural", config), arms: NATURAL },
     ];
   }
   const world = await dataWorld(data, config, {
@@ -120,7 +123,7 @@ async function openWorlds(
     onProgress: (step, total) => progress.update({ label: "reading images", step, total }),
   });
   for (const line of world.notes ?? []) progress.note(line);
-  return [{ world, arms: [ARMS.und, ARMS.joint] }];
+  return [{ world, arms: NATURAL }];
 }
 
 async function showRoutes(

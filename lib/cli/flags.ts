@@ -6,7 +6,7 @@ import { UsageError } from "../errors.ts";
 
 /** One flag. The record's key is its name in code: `saveEvery` is typed `--save-every`. */
 export interface Flag {
-  /** `bytes` reads 4GB, 512MB, 1GiB; `list` reads a,b,c; the others are what they say. */
+  /** `bytes` reads 4GB, 512MB, 1GiB (its default too); `list` reads a,b,c and may be repeated. */
   type: "boolean" | "string" | "integer" | "number" | "bytes" | "list";
   /** Value when absent; without it the value is undefined (false for booleans). */
   default?: boolean | string | number | readonly string[];
@@ -85,7 +85,13 @@ export function readFlags<const T extends Flags>(args: readonly string[], flags:
     }
     const texts = raw[flag] as string[];
     if (texts.length === 0) {
-      values[name] = spec.default;
+      const sizeText = spec.type === "bytes" && typeof spec.default === "string";
+      values[name] = sizeText ? readValue(`--${flag}`, spec.default as string, spec) : spec.default;
+      continue;
+    }
+    if (texts.length > 1 && spec.type === "list") {
+      given.add(name);
+      values[name] = texts.flatMap((text) => readValue(`--${flag}`, text, spec));
       continue;
     }
     if (texts.length > 1) {

@@ -16,21 +16,22 @@ function pixelLatents(config: UniMedVLConfig): PixelLatents {
 
 /**
  * Latent tokens of images, one after the other. With `y = (r + g + b) / 3`, `u = (r − b) / 2` and
- * `v = (2g − r − b) / 4`, a token is y of its p·p pixels row by row, then (u, v) of its c·c colour blocks.
+ * `v = (2g − r − b) / 4`, a token is `scale · y` of its p·p pixels row by row, then `colorScale · (u, v)` of
+ * its c·c colour blocks.
  *
  * @param images (3, h, w) in [-1, 1]
  * @returns (tokens, p·p + 2·c·c)
  * @throws {TypeError} If the model has an autoencoder, or an image is not of whole tokens
  */
 export function encodePixels(images: readonly Pixels[], config: UniMedVLConfig): Float32Array {
-  const { patchSize: p, colorSide: c } = pixelLatents(config);
+  const { patchSize: p, colorSide: c, scale, colorScale } = pixelLatents(config);
   const width = latentSize(config);
   const counts = images.map(({ height, width: w }) => {
     if (height % p === 0 && w % p === 0) return (height / p) * (w / p);
     throw new TypeError(`Cannot take a ${height}x${w} image as latents: sides must divide by ${p}`);
   });
   const out = new Float32Array(counts.reduce((a, b) => a + b, 0) * width);
-  const share = (c / p) ** 2; // of one pixel in its colour block
+  const share = colorScale * (c / p) ** 2; // of one pixel in its colour block
   let token = 0;
   for (const { data, height, width: w } of images) {
     const area = height * w;
@@ -42,7 +43,7 @@ export function encodePixels(images: readonly Pixels[], config: UniMedVLConfig):
             const at = (row * p + y) * w + column * p + x;
             const r = data[at], g = data[area + at], b = data[2 * area + at];
             const block = base + p * p + 2 * blockOf(y, x, p, c);
-            out[base + y * p + x] = (r + g + b) / 3;
+            out[base + y * p + x] = scale * (r + g + b) / 3;
             out[block] += share * (r - b) / 2;
             out[block + 1] += share * (2 * g - r - b) / 4;
           }
@@ -64,7 +65,7 @@ export function decodePixels(
   columns: number,
   config: UniMedVLConfig,
 ): Pixels {
-  const { patchSize: p, colorSide: c } = pixelLatents(config);
+  const { patchSize: p, colorSide: c, scale, colorScale } = pixelLatents(config);
   const width = latentSize(config);
   if (tokens.length !== rows * columns * width) {
     throw new TypeError(`Cannot decode ${tokens.length} values as ${rows} × ${columns} tokens`);
@@ -75,9 +76,9 @@ export function decodePixels(
   for (let at = 0; at < area; at++) {
     const row = Math.floor(at / w), column = at % w;
     const base = (Math.floor(row / p) * columns + Math.floor(column / p)) * width;
-    const y = tokens[base + (row % p) * p + column % p];
+    const y = tokens[base + (row % p) * p + column % p] / scale;
     const block = base + p * p + 2 * blockOf(row % p, column % p, p, c);
-    const u = tokens[block], v = tokens[block + 1];
+    const u = tokens[block] / colorScale, v = tokens[block + 1] / colorScale;
     data[at] = clamp(y + u - (2 * v) / 3);
     data[area + at] = clamp(y + (4 * v) / 3);
     data[2 * area + at] = clamp(y - u - (2 * v) / 3);

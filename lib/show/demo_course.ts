@@ -24,6 +24,7 @@ export interface Span {
   right: number;
 }
 
+/** Accuracy of linear probes layer by layer, a panel per probed factor. */
 export function probePanels(
   sheet: Sheet,
   { probes }: DemoResult,
@@ -79,6 +80,7 @@ function spanOf(probe: DemoResult["probes"][number]): { range: [number, number] 
   return { range: [low - room, high + room] };
 }
 
+/** Losses over training steps, a panel per objective and world. */
 export function curvePanels(
   sheet: Sheet,
   { curves }: DemoResult,
@@ -97,7 +99,8 @@ export function curvePanels(
   for (const [i, { kind, world, lines }] of charts.entries()) {
     const box = { ...column(span, i, charts.length), top, height };
     const name = kind === "ce" ? "answers" : "flow";
-    const panel = letteredPanel(sheet, box, `${capital(escapeHtml(world))}: ${name}`, {
+    const short = capital(escapeHtml(world.replace(/ world$/, "")));
+    const panel = letteredPanel(sheet, box, `${short}: ${name}`, {
       x: { title: "step" },
       y: { title: kind === "ce" ? "cross-entropy (nats)" : "flow MSE", grid: true, room: 34 },
     });
@@ -112,6 +115,7 @@ function column({ left, right }: Span, i: number, n: number): { left: number; wi
   return { left: left + i * (width + between), width };
 }
 
+/** Generated pictures beside real ones of the same prompt, a row per arm. */
 export function samplePanel(sheet: Sheet, samples: SampleResult, top: number, pitch: number): void {
   const { layout } = sheet;
   const title = `${nextLetter(sheet)} Pictures for the same prompts`;

@@ -12,13 +12,16 @@ import {
 import { demoAlt, demoCaption } from "./demo_caption.ts";
 import { curvePanels, LABELS, probePanels, samplePanel } from "./demo_course.ts";
 import type { DemoResult } from "./demo_result.ts";
-import { type Figure, FONT_SIZE, WIDTHS } from "./figure.ts";
+import { escapeHtml, type Figure, FONT_SIZE, WIDTHS, wrapText } from "./figure.ts";
 import { addText, legend, openSheet, type Sheet } from "./sheet.ts";
 
 const LEFT = 52; // room for a y axis
 const RIGHT = WIDTHS.page - 16;
 const SPAN = { left: LEFT, right: RIGHT };
 const HEAD = 72; // title, legend, first panel titles
+const TITLE = "Does learning to generate improve understanding?";
+const CAPTION_SIZE = FONT_SIZE * 0.9; // lines of it are 13 px apart
+const CAPTION_PITCH = 13;
 const GAP = 62; // between the end of one row's axes and the next row's: tick labels, axis title, panel title
 
 /**
@@ -28,11 +31,24 @@ const GAP = 62; // between the end of one row's axes and the next row's: tick la
  */
 export function demoFigure(result: DemoResult): Figure {
   const rows = rowsOf(result);
-  const height = rows.reduce((sum, row) => sum + row.height + GAP, HEAD) - GAP + 30;
-  const sheet = openSheet(WIDTHS.page, height);
+  const body = rows.reduce((sum, row) => sum + row.height + GAP, HEAD) - GAP + 30;
+  // How many panels there are is known once they are drawn; the caption's height depends on it.
+  const { letters } = drawPage(result, rows, body);
+  const caption = demoCaption(result, letters);
+  const lines = wrapText(caption, WIDTHS.page - 24, CAPTION_SIZE);
+  const sheet = drawPage(result, rows, body + lines.length * CAPTION_PITCH + 12);
+  for (const [i, line] of lines.entries()) {
+    const at = { left: 12, top: body + i * CAPTION_PITCH };
+    addText(sheet.layout, escapeHtml(line), at, { yanchor: "top", font: { size: CAPTION_SIZE } });
+  }
+  const { data, layout } = sheet;
+  return { title: TITLE, data, layout, caption, captionDrawn: true, alt: demoAlt(result) };
+}
 
-  const title = "Does learning to generate improve understanding?";
-  addText(sheet.layout, `<b>${title}</b>`, { left: 10, top: 8 }, {
+/** Everything but the caption, on a page of the given height. */
+function drawPage(result: DemoResult, rows: Row[], height: number): Sheet {
+  const sheet = openSheet(WIDTHS.page, height);
+  addText(sheet.layout, `<b>${TITLE}</b>`, { left: 10, top: 8 }, {
     yanchor: "top",
     font: { size: FONT_SIZE * 1.25 },
   });
@@ -46,23 +62,14 @@ export function demoFigure(result: DemoResult): Figure {
     top += row.height + GAP;
   }
   if (result.draft) {
-    addText(sheet.layout, "DRAFT", {
-      left: sheet.layout.width / 2,
-      top: sheet.layout.height / 2,
-    }, {
+    addText(sheet.layout, "DRAFT", { left: sheet.layout.width / 2, top: height / 2 }, {
       xanchor: "center",
       yanchor: "middle",
       textangle: "-30",
       font: { size: 120, color: "rgba(0,0,0,0.12)" },
     });
   }
-  return {
-    title,
-    data: sheet.data,
-    layout: sheet.layout,
-    caption: demoCaption(result, sheet.letters),
-    alt: demoAlt(result),
-  };
+  return sheet;
 }
 
 interface Row {

@@ -82,7 +82,7 @@ export async function writeWhole(path: string, content: string | Uint8Array): Pr
 
 /** A page that needs nothing else: Plotly, the figure, its caption. */
 export function figureHtml(figure: Figure, plotly: string): string {
-  const { title, caption, alt, data, layout } = figure;
+  const { title, caption, captionDrawn, alt, data, layout } = figure;
   const spec = JSON.stringify({ data, layout }).replaceAll("<", "\\u003c");
   // A script ends at the first "</script", wherever it stands: also inside a string.
   const library = plotly.replaceAll(/<\/script/gi, "<\\/script");
@@ -99,8 +99,7 @@ figcaption { margin-top: 1rem; }
 </style>
 <figure>
 <div id="figure" role="img" aria-label="${escapeHtml(alt)}"></div>
-<figcaption>${escapeHtml(caption)}</figcaption>
-</figure>
+${captionDrawn ? "" : `<figcaption>${escapeHtml(caption)}</figcaption>\n`}</figure>
 <script>${library}</script>
 <script>
 const { data, layout } = ${spec};

@@ -13,6 +13,8 @@ export interface Figure {
   layout: Partial<Layout> & { width: number; height: number };
   /** Generated from the numbers, never typed. */
   caption: string;
+  /** True when the caption stands in the drawing itself; a page around it need not repeat it. */
+  captionDrawn?: boolean;
   /** The same facts for those who cannot see it. */
   alt: string;
 }
@@ -95,6 +97,17 @@ export function textWidth(text: string, fontSize: number): number {
     else em += c.codePointAt(0)! > 0x2000 ? 0.8 : 0.62;
   }
   return em * fontSize;
+}
+
+/** Text broken into lines of at most `width` CSS pixels; a longer word has a line of its own. */
+export function wrapText(text: string, width: number, fontSize: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const longer = lines.length === 0 ? word : `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && textWidth(longer, fontSize) <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }
 
 /** Percent with one decimal: 0.8123 → "81.2 %". */
