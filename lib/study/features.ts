@@ -25,10 +25,10 @@ export function depthSites(model: UniMedVL): string[] {
 }
 
 /**
- * Reads image-token features. All images must have one size.
+ * Reads image-token features. All images must have one number of patches.
  *
  * @param sites sites with one row per image token, or per und token (SOI and EOI are then left out)
- * @throws {TypeError} If a site is not reached
+ * @throws {TypeError} If a site is not reached, or the images differ in their number of patches
  */
 export async function imageFeatures(
   model: UniMedVL,
@@ -48,9 +48,17 @@ export async function imageFeatures(
       group.map((image) => ({ plan: [{ type: "vit_image", loss: false, image }] })),
       pack,
     );
-    patches = packed.vitSeqlens[0];
+    if (start === 0) patches = packed.vitSeqlens[0];
+    const other = packed.vitSeqlens.findIndex((n) => n !== patches);
+    if (other >= 0) {
+      throw new TypeError(
+        `Cannot read features: image ${start + other} has ${
+          packed.vitSeqlens[other]
+        } patches, image 0 has ${patches}`,
+      );
+    }
     const seen = new Map<string, Tensor>();
-    tidy(() =>
+    tidy(() => {
       noGrad(() =>
         model.forward(prepareBatch(model.gpu, model.config, { packed }), {
           site: (name, x) => {
@@ -58,10 +66,11 @@ export async function imageFeatures(
             return x;
           },
         })
-      )
-    );
+      );
+    });
     const missing = sites.filter((site) => !seen.has(site));
     if (missing.length > 0) {
+      for (const tensor of seen.values()) tensor.dispose();
       throw new TypeError(`Cannot read features: no site ${missing.join(", ")} in this model`);
     }
     const values = await readAll(sites.map((site) => seen.get(site)!));

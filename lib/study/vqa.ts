@@ -64,10 +64,11 @@ export async function answerAll(
   const answers: VqaAnswer[] = [];
   for (let start = 0; start < items.length; start += batch) {
     options.signal?.throwIfAborted();
-    const part = items.slice(start, start + batch).filter(({ questions }) => questions.length > 0);
+    const part = items.slice(start, start + batch).map((item, i) => ({ ...item, at: start + i }))
+      .filter(({ questions }) => questions.length > 0);
     if (part.length > 0) {
       const said = await greedy(model, tokenizer, part, pack, maxWords);
-      answers.push(...said.map((a) => ({ ...a, item: start + a.item })));
+      answers.push(...said.map((a) => ({ ...a, item: part[a.item].at })));
     }
     options.onProgress?.(Math.min(start + batch, items.length), items.length);
   }
