@@ -53,6 +53,7 @@ export async function drawImages(
     const drawn = plan.filter((item) => item.type === "vae_image" && item.loss).length;
     if (drawn !== 1) throw new TypeError(`Cannot draw sample ${i}: it predicts ${drawn} images`);
   }
+  if (samples.length === 0) return [];
   const { config } = model;
   const { points = 25, shift = config.timestepShift, seed = 0 } = options;
   const packed = packBatch(samples, { ...pack, drawTimestep: () => 0 });
