@@ -71,6 +71,7 @@ export { loadModel, saveModel, warmStart } from "./model/checkpoint.ts";
 export * from "./model/config.ts";
 export { initModel } from "./model/init.ts";
 export { decodePixels, encodePixels } from "./model/latents.ts";
+export { readConfig } from "./model/read_config.ts";
 export { parameterShapes } from "./model/shapes.ts";
 export { type Outputs, UniMedVL } from "./model/unimedvl.ts";
 export { nameFromReference, nameInReference } from "./model/weights.ts";

@@ -41,7 +41,7 @@ export interface DemoConfig {
 /** The default: minutes on two cores. */
 export const DEFAULTS: DemoConfig = {
   seed: 0,
-  steps: 400,
+  steps: 300,
   images: 16,
   questions: 4,
   drawings: 16,
@@ -52,7 +52,7 @@ export const DEFAULTS: DemoConfig = {
   generated: 4000,
   starved: 12,
   lesionAmplitude: 0.8,
-  disguise: { planted: 1, natural: 0 },
+  disguise: { planted: 0.5, natural: 0 },
   shift: { planted: 60, natural: 4, data: 4 },
   tests: 1500,
   probes: 600,

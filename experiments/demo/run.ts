@@ -28,8 +28,8 @@ export const INIT_PATH = new URL("../init/tiny.safetensors", import.meta.url).pa
 const NATURAL = [ARMS.untrained, ARMS.und, ARMS.joint];
 
 /** What the caption says of it. */
-const INIT_NOTE = "all arms start from one initialization that was trained to draw phantoms from " +
-  "captions and code words, and was never asked a question";
+const INIT_NOTE = "one common initialization that can draw phantoms from captions and codes from " +
+  "words, and was never asked a question";
 
 /** How the demo is run. */
 export interface DemoOptions {

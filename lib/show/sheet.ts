@@ -104,6 +104,8 @@ export function addAxes(
     tickcolor: INK.axis,
     gridcolor: INK.grid,
     automargin: false,
+    tickangle: 0,
+    nticks: 6,
     ticklabeloverflow: "allow" as const, // measured in a browser only
     fixedrange: false,
   };
