@@ -2,7 +2,7 @@
 // walks the recorded graph from the loss and frees activations as it passes them.
 
 import { accumulate } from "./gpu/accumulate.ts";
-import { type BackwardFn, Tensor, tidy } from "./tensor.ts";
+import { type BackwardFn, type Node, Tensor, tidy } from "./tensor.ts";
 
 export type { BackwardFn, Node } from "./tensor.ts";
 
@@ -51,6 +51,16 @@ export function parameter(x: Tensor): Tensor {
   return x.keep();
 }
 
+/** What is left of a graph that was walked. */
+const SPENT: Node = {
+  inputs: [],
+  backward: () => {
+    throw new TypeError(
+      "Cannot go backward twice through one graph: its activations were freed (see retainGraph)",
+    );
+  },
+};
+
 /** Options of {@link backward}. */
 export interface BackwardOptions {
   /** dL/dloss for each loss, default ones. */
@@ -62,10 +72,12 @@ export interface BackwardOptions {
 }
 
 /**
- * Gradients of the sum of `losses` with respect to every parameter reached.
+ * Gradients of the sum of `losses` with respect to every parameter reached. The graph is used up and its
+ * activations are freed, but for the losses and those wanted.
  *
  * @param losses scalars, or any tensors when `seeds` are given
  * @returns gradient by tensor; parameters that the losses do not depend on are absent
+ * @throws {TypeError} If a loss is no scalar and has no seed, or its graph was used up before
  */
 export function backward(
   losses: Tensor | readonly Tensor[],
@@ -90,14 +102,14 @@ export function backward(
     const dy = pending.get(y);
     pending.delete(y);
     const node = y.node;
-    if (!dy) continue;
-    if (node) {
+    if (node && dy) {
       const needs = node.inputs.map(needsGrad);
       const grads = tidy(() => node.backward(dy, needs));
       if (grads.length !== node.inputs.length) {
         throw new Error(`internal: ${grads.length} gradients for ${node.inputs.length} inputs`);
       }
-      const taken = new Set([dy]); // an op may return one tensor for several inputs
+      // An op may return one tensor for several inputs, or one that it was given.
+      const taken = new Set([dy, y, ...node.inputs]);
       grads.forEach((dx, i) => {
         if (!dx || !needs[i]) return;
         add(pending, node.inputs[i], taken.has(dx) ? dx.alias() : dx);
@@ -105,9 +117,11 @@ export function backward(
       });
       for (const dx of grads) if (dx && !taken.has(dx)) dx.dispose();
     }
-    if (y.requiresGrad || wanted.has(y)) result.set(y, dy);
-    else dy.dispose();
-    if (node && !options.retainGraph && !wanted.has(y) && !roots.includes(y)) y.dispose();
+    if (dy && (y.requiresGrad || wanted.has(y))) result.set(y, dy);
+    else dy?.dispose();
+    if (!node || options.retainGraph) continue;
+    if (y.requiresGrad || wanted.has(y) || roots.includes(y)) y.node = SPENT;
+    else y.dispose();
   }
   return result;
 }

@@ -41,8 +41,9 @@ interface Storage {
 const scopes: Set<Tensor>[] = [];
 
 /**
- * Runs `fn` and gives back every tensor made in it, except those it returns (also inside arrays, maps
- * and plain records) and those marked with `keep()`.
+ * Runs `fn` and gives back every tensor made in it, except those it returns (also inside arrays, values of maps,
+ * and plain records) and those marked with `keep()`. A promise of a read may be returned too: the read is recorded
+ * before the scope ends. An asynchronous `fn` is not for this: the scope ends at its first `await`.
  */
 export function tidy<T>(fn: () => T): T {
   const scope = new Set<Tensor>();
@@ -71,6 +72,16 @@ function* tensorsIn(value: unknown): Generator<Tensor> {
 
 /** Host data of a tensor. */
 export type HostData = Float32Array | Int32Array | Uint32Array;
+
+function dtypeOf(data: HostData): DType {
+  if (data instanceof Float32Array) return "f32";
+  if (data instanceof Int32Array) return "i32";
+  if (data instanceof Uint32Array) return "u32";
+  const kind = (data as object).constructor.name;
+  throw new TypeError(
+    `Cannot hold a ${kind} in a tensor: expected Float32Array, Int32Array or Uint32Array`,
+  );
+}
 
 /** An n-dimensional array on the device, row-major and contiguous. */
 export class Tensor {
@@ -112,20 +123,16 @@ export class Tensor {
   /**
    * A tensor with the given contents; its dtype follows the array (f32, i32 or u32).
    *
-   * @throws {TypeError} If the number of values is not that of the shape
+   * @throws {TypeError} If the number of values is not that of the shape, or the array is of another kind
    */
   static from(gpu: Gpu, data: HostData | readonly number[], shape: Shape): Tensor {
     const values = ArrayBuffer.isView(data) ? data as HostData : Float32Array.from(data);
+    const dtype = dtypeOf(values);
     if (values.length !== sizeOf(shape)) {
       throw new TypeError(
         `Cannot make a (${shape.join(", ")}) tensor from ${values.length} values`,
       );
     }
-    const dtype = values instanceof Float32Array
-      ? "f32"
-      : values instanceof Int32Array
-      ? "i32"
-      : "u32";
     const tensor = Tensor.empty(gpu, shape, dtype);
     if (values.length > 0) gpu.write(tensor.buffer, values);
     return tensor;
@@ -214,8 +221,11 @@ export class Tensor {
     return data;
   }
 
-  /** Overwrites the contents. */
+  /** Overwrites the contents. @throws {TypeError} If number or kind of the values differ */
   write(data: HostData): void {
+    if (dtypeOf(data) !== this.dtype) {
+      throw new TypeError(`Cannot write ${dtypeOf(data)} values into a tensor of ${this.dtype}`);
+    }
     if (data.length !== this.size) {
       throw new TypeError(
         `Cannot write ${data.length} values into a (${this.shape.join(", ")}) tensor`,

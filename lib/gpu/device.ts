@@ -65,6 +65,11 @@ export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
   const help = "run `deno task setup`: it finds an adapter or names the command that installs one";
   if (!adapter) throw new ResourceError("Cannot open a GPU: no WebGPU adapter", { help });
   const facts = adapterFacts(adapter);
+  if (kind === "software" && !facts.software) {
+    throw new ResourceError(`Cannot open a software adapter: there is only ${facts.name}`, {
+      help: "install Mesa's lavapipe (mesa-vulkan-drivers), or use --adapter any",
+    });
+  }
   if (kind === "gpu" && facts.software) {
     throw new ResourceError(`Cannot open a GPU: the only adapter is software (${facts.name})`, {
       help: "install the graphics driver, or use --adapter any",
@@ -104,6 +109,11 @@ async function subgroupPrefix(device: GPUDevice): Promise<string> {
   return await device.popErrorScope() === null ? line : "";
 }
 
+function lost(message: string): ResourceError {
+  const help = "start again with --resume; the last checkpoint stands";
+  return new ResourceError(`Cannot go on: the GPU was lost (${message})`, { help });
+}
+
 /** One open device with its queue, memory and state. Everything in `lib/` that computes is handed one. */
 export class Gpu {
   readonly device: GPUDevice;
@@ -126,6 +136,10 @@ export class Gpu {
   #failure: Error | undefined;
   #closed = false;
   #afterSubmit: (() => void)[] = [];
+  /** Kernels in the open batch, for messages. */
+  #batch = new Set<string>();
+  /** Resolves when all that was watched has given its verdict. */
+  #verdict: Promise<void> = Promise.resolve();
 
   constructor(
     device: GPUDevice,
@@ -148,9 +162,7 @@ export class Gpu {
       this.fail(new Error(`internal: invalid GPU command: ${message}`));
     });
     device.lost.then((info) => {
-      if (this.#closed) return;
-      const help = "start again with --resume; the last checkpoint stands";
-      this.fail(new ResourceError(`Cannot go on: the GPU was lost (${info.message})`, { help }));
+      if (!this.#closed) this.fail(lost(info.message));
     });
   }
 
@@ -162,6 +174,21 @@ export class Gpu {
   /** Remembers the first failure; every later call throws it. */
   fail(error: Error): void {
     this.#failure ??= error;
+  }
+
+  /**
+   * Fails with the error that `verdict` gives, if any. Reading and settling wait for it; of several errors, the
+   * one watched first counts, being the cause of the others.
+   */
+  watch(verdict: Promise<Error | undefined>): void {
+    const earlier = this.#verdict;
+    this.#verdict = verdict.then(async (error) => {
+      await earlier;
+      if (error) this.fail(error);
+    }, async (cause) => {
+      await earlier;
+      this.fail(lost(String(cause)));
+    });
   }
 
   /** Throws the failure, if there was one. Silent zeros are never results. */
@@ -182,6 +209,7 @@ export class Gpu {
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bindGroup);
     pass.dispatchWorkgroups(grid[0] ?? 1, grid[1] ?? 1, grid[2] ?? 1);
+    this.#batch.add(label);
     this.dispatches++;
     if (this.profile) this.#endPass();
     if (++this.#pending >= MAX_PENDING) this.flush();
@@ -198,6 +226,7 @@ export class Gpu {
     this.check();
     this.#endPass();
     this.#openEncoder().copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
+    this.#batch.add("copy");
     this.#pending++;
   }
 
@@ -206,6 +235,7 @@ export class Gpu {
     this.check();
     this.#endPass();
     this.#openEncoder().clearBuffer(buffer.raw);
+    this.#batch.add("clear");
     this.#pending++;
   }
 
@@ -230,6 +260,16 @@ export class Gpu {
     this.#endPass();
     this.profile?.resolve(this.#encoder);
     this.device.queue.submit([this.#encoder.finish()]);
+    const kernels = [...this.#batch].join(", ") || "reads";
+    this.watch(
+      this.device.popErrorScope().then((error) => {
+        if (!error) return undefined;
+        return new Error(
+          `internal: invalid GPU command (in a batch of ${kernels}): ${error.message}`,
+        );
+      }),
+    );
+    this.#batch.clear();
     this.#encoder = undefined;
     this.#pending = 0;
     for (const run of this.#afterSubmit.splice(0)) run();
@@ -255,11 +295,15 @@ export class Gpu {
     this.flush();
     try {
       await Promise.all(staging.map((b) => b.mapAsync(GPUMapMode.READ)));
-    } catch (cause) {
+      await this.#verdict;
       this.check();
-      throw new ResourceError("Cannot read from the GPU: the device was lost", { cause });
+    } catch (cause) {
+      for (const buffer of staging) buffer.destroy();
+      await this.#verdict;
+      await new Promise((resolve) => setTimeout(resolve)); // until a loss of the device is reported
+      this.check();
+      throw lost(String(cause));
     }
-    this.check();
     return staging.map((buffer, i) => {
       const copy = buffer.getMappedRange().slice(0, ranges[i].sizeBytes);
       buffer.destroy();
@@ -271,6 +315,7 @@ export class Gpu {
   async settle(): Promise<void> {
     this.flush();
     await this.device.queue.onSubmittedWorkDone();
+    await this.#verdict;
     this.check();
   }
 
@@ -283,7 +328,9 @@ export class Gpu {
   }
 
   #openEncoder(): GPUCommandEncoder {
-    return this.#encoder ??= this.device.createCommandEncoder();
+    if (this.#encoder) return this.#encoder;
+    this.device.pushErrorScope("validation"); // until the batch is submitted
+    return this.#encoder = this.device.createCommandEncoder();
   }
 
   #openPass(label: string): GPUComputePassEncoder {

@@ -53,6 +53,7 @@ interface DeviceCache {
 }
 
 const MAX_UNIFORMS = 4096;
+const OFFSET_STEP = 256; // bytes: what every adapter allows
 const caches = new WeakMap<Gpu, DeviceCache>();
 const partIds = new Map<string, number>();
 
@@ -75,6 +76,8 @@ export class Kernel<Knob extends string = never> {
   readonly #source: KernelSource<Knob>;
   readonly #declared: Declared[];
   readonly #fields: Field[];
+  readonly #read: Declared[];
+  readonly #written: Declared[];
 
   /** @throws {TypeError} If a knob is not declared in the WGSL */
   constructor(name: string, source: KernelSource<Knob>) {
@@ -82,6 +85,8 @@ export class Kernel<Knob extends string = never> {
     this.#source = source;
     this.#declared = readBindings(source.main);
     this.#fields = readFields(source.main);
+    this.#read = this.#declared.filter(({ type }) => type === "read-only-storage");
+    this.#written = this.#declared.filter(({ type }) => type === "storage");
     for (const knob of source.knobs ?? []) {
       if (!knobPattern(knob).test(source.main)) {
         throw new TypeError(
@@ -117,25 +122,51 @@ export class Kernel<Knob extends string = never> {
           `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
         );
       }
-      const resource = "raw" in given
-        ? { buffer: given.raw }
-        : { buffer: given.buffer.raw, offset: given.offset, size: given.sizeBytes };
-      const size = "raw" in given ? given.sizeBytes : given.sizeBytes;
-      if (size > gpu.maxBindingBytes) {
+      if (given.sizeBytes > gpu.maxBindingBytes) {
         throw new TypeError(
-          `internal: kernel "${this.name}" binds ${size} bytes as "${name}", ` +
+          `internal: kernel "${this.name}" binds ${given.sizeBytes} bytes as "${name}", ` +
             `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
         );
       }
-      return { binding: index, resource };
+      if ("raw" in given) return { binding: index, resource: { buffer: given.raw } };
+      if (given.offset % OFFSET_STEP !== 0) {
+        throw new TypeError(
+          `internal: kernel "${this.name}" binds "${name}" from byte ${given.offset}, ` +
+            `no multiple of ${OFFSET_STEP}`,
+        );
+      }
+      const { buffer, offset, sizeBytes } = given;
+      return { binding: index, resource: { buffer: buffer.raw, offset, size: sizeBytes } };
     });
+    this.#refuseSharing(launch.buffers);
+    const most = gpu.device.limits.maxComputeWorkgroupsPerDimension;
+    if (launch.grid.some((groups) => !(groups <= most))) {
+      throw new RangeError(
+        `internal: kernel "${this.name}" is launched on (${launch.grid.join(", ")}) workgroups, ` +
+          `an axis holds ${most}`,
+      );
+    }
     const group = gpu.device.createBindGroup({ label: this.name, layout, entries });
     gpu.dispatch(pipeline, group, launch.grid, this.name);
   }
 
+  /** WebGPU would drop the whole batch; here the kernel has a name. */
+  #refuseSharing(buffers: Record<string, Binding>): void {
+    for (const written of this.#written) {
+      const id = idOf(buffers[written.name]);
+      const read = this.#read.find(({ name }) => idOf(buffers[name]) === id);
+      if (read) {
+        throw new TypeError(
+          `internal: kernel "${this.name}" writes "${written.name}" into the buffer it reads as ` +
+            `"${read.name}"`,
+        );
+      }
+    }
+  }
+
   #build(gpu: Gpu, knobs: Record<string, number | string>, parts: readonly string[]): Built {
     const cache = cacheOf(gpu);
-    let key = this.name;
+    let key = `${partId(this.#source.main)}`;
     for (const name in knobs) key += `|${name}=${knobs[name]}`;
     for (const part of parts) key += `|${partId(part)}`;
     const known = cache.pipelines.get(key);
@@ -147,15 +178,22 @@ export class Kernel<Knob extends string = never> {
         `internal: kernel "${this.name}" binds ${used} buffers, the adapter allows ${most}`,
       );
     }
-    const { code, constants } = specialize(gpu, this.#source, knobs, parts);
+    const { code, constants } = this.#specialize(gpu, knobs, parts);
+    gpu.device.pushErrorScope("validation");
+    let scope: Promise<GPUError | null>;
+    let built: Built & { module: GPUShaderModule };
+    try {
+      built = this.#compile(gpu, code, constants);
+    } finally {
+      scope = gpu.device.popErrorScope();
+    }
+    gpu.watch(this.#verdict(built.module, scope, parts));
+    cache.pipelines.set(key, built);
+    return built;
+  }
+
+  #compile(gpu: Gpu, code: string, constants: Record<string, number>) {
     const module = gpu.device.createShaderModule({ label: this.name, code });
-    module.getCompilationInfo().then((info) => {
-      for (const m of info.messages) {
-        if (m.type !== "error") continue;
-        const place = `kernels/${this.name}.wgsl:${m.lineNum}:${m.linePos}`;
-        gpu.fail(new Error(`${place}: ${m.message}`));
-      }
-    });
     const layout = gpu.device.createBindGroupLayout({
       label: this.name,
       entries: this.#declared.map(({ index, type }) => ({
@@ -169,15 +207,56 @@ export class Kernel<Knob extends string = never> {
       layout: gpu.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, entryPoint: "main", constants },
     });
-    const built = { pipeline, layout };
-    cache.pipelines.set(key, built);
-    return built;
+    return { pipeline, layout, module };
+  }
+
+  /** What is wrong with a build, at the place where WGSL has it. */
+  async #verdict(
+    module: GPUShaderModule,
+    scope: Promise<GPUError | null>,
+    parts: readonly string[],
+  ): Promise<Error | undefined> {
+    const [error, { messages }] = await Promise.all([scope, module.getCompilationInfo()]);
+    const first = messages.find(({ type }) => type === "error");
+    if (!first) return error ? this.#fault(`does not build: ${error.message}`) : undefined;
+    let file = `kernels/${this.name}.wgsl`;
+    let line = first.lineNum;
+    for (const [i, text] of [this.#source.main, ...parts].entries()) {
+      const lines = text.split("\n").length;
+      if (line <= lines) break;
+      line -= lines;
+      file = `kernels/${this.name}.wgsl, part ${i + 1}`;
+    }
+    return new Error(`${file}:${line}:${first.linePos}: ${plainMessage(first.message)}`);
+  }
+
+  #fault(what: string): Error {
+    return new Error(`internal: kernel "${this.name}" ${what}`);
+  }
+
+  #specialize(gpu: Gpu, knobs: Record<string, number | string>, parts: readonly string[]) {
+    let { main } = this.#source;
+    let enable = this.#source.subgroups ? gpu.subgroupLine : "";
+    const constants: Record<string, number> = {};
+    for (const [name, value] of Object.entries(knobs)) {
+      const found = knobPattern(name).exec(main);
+      if (!found) {
+        const names = (this.#source.knobs ?? []).join(", ") || "none";
+        throw new TypeError(
+          `Cannot run kernel "${this.name}": no knob "${name}" (it has ${names})`,
+        );
+      }
+      if (found[1] === "override") constants[name] = Number(value);
+      else main = main.replace(found[0], `${found[1]} ${name}${found[2]}= ${value};`);
+      if (value === "f16") enable += "enable f16;";
+    }
+    return { code: [enable + main, ...parts].join("\n"), constants };
   }
 
   /** Uniform buffers are immutable and shared by contents: a step repeats the same few hundred. */
   #uniform(gpu: Gpu, params: Record<string, number>): GPUBuffer {
     const { uniforms } = cacheOf(gpu);
-    let key = this.name;
+    let key = `${partId(this.#source.main)}`;
     for (const { name } of this.#fields) {
       const value = params[name];
       if (value === undefined) {
@@ -191,20 +270,26 @@ export class Kernel<Knob extends string = never> {
     const known = uniforms.get(key);
     if (known) return known;
     if (uniforms.size >= MAX_UNIFORMS) forgetOldest(gpu, uniforms);
-    const size = Math.max(16, Math.ceil(this.#fields.length / 4) * 16);
+    const view = new DataView(
+      new ArrayBuffer(Math.max(16, 16 * Math.ceil(this.#fields.length / 4))),
+    );
+    this.#fields.forEach(({ name, type }, i) => {
+      const value = params[name];
+      if (type !== "f32" && !fits(value, type)) {
+        throw new RangeError(
+          `internal: kernel "${this.name}" takes a ${type} "${name}", not ${value}`,
+        );
+      }
+      if (type === "f32") view.setFloat32(4 * i, value, true);
+      else if (type === "i32") view.setInt32(4 * i, value, true);
+      else view.setUint32(4 * i, value, true);
+    });
     const buffer = gpu.device.createBuffer({
       label: this.name,
-      size,
-      usage: GPUBufferUsage.UNIFORM,
-      mappedAtCreation: true,
+      size: view.byteLength,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
     });
-    const view = new DataView(buffer.getMappedRange());
-    this.#fields.forEach(({ name, type }, i) => {
-      if (type === "f32") view.setFloat32(4 * i, params[name], true);
-      else if (type === "i32") view.setInt32(4 * i, params[name], true);
-      else view.setUint32(4 * i, params[name], true);
-    });
-    buffer.unmap();
+    gpu.device.queue.writeBuffer(buffer, 0, view); // no recorded work knows this buffer yet
     uniforms.set(key, buffer);
     return buffer;
   }
@@ -216,10 +301,19 @@ function cacheOf(gpu: Gpu): DeviceCache {
   return cache;
 }
 
+function idOf(binding: Binding): number {
+  return "raw" in binding ? binding.id : binding.buffer.id;
+}
+
 function partId(part: string): number {
   let id = partIds.get(part);
   if (id === undefined) partIds.set(part, id = partIds.size);
   return id;
+}
+
+function fits(value: number, type: "u32" | "i32"): boolean {
+  const [low, high] = type === "u32" ? [0, 2 ** 32] : [-(2 ** 31), 2 ** 31];
+  return Number.isInteger(value) && value >= low && value < high;
 }
 
 function forgetOldest(gpu: Gpu, uniforms: Map<string, GPUBuffer>): void {
@@ -235,23 +329,13 @@ function knobPattern(name: string): RegExp {
   return new RegExp(`(override|const|alias)\\s+${name}\\b([^=;]*)=\\s*([^;]+);`);
 }
 
-function specialize<Knob extends string>(
-  gpu: Gpu,
-  source: KernelSource<Knob>,
-  knobs: Record<string, number | string>,
-  parts: readonly string[],
-): { code: string; constants: Record<string, number> } {
-  let main = source.main;
-  let enable = source.subgroups ? gpu.subgroupLine : "";
-  const constants: Record<string, number> = {};
-  for (const [name, value] of Object.entries(knobs)) {
-    const found = knobPattern(name).exec(main);
-    if (!found) throw new TypeError(`internal: no knob ${name} in the kernel`);
-    if (found[1] === "override") constants[name] = Number(value);
-    else main = main.replace(found[0], `${found[1]} ${name}${found[2]}= ${value};`);
-    if (value === "f16") enable += "enable f16;";
-  }
-  return { code: [enable + main, ...parts].join("\n"), constants };
+/** A compiler's message in one line, without the drawing of the source that Deno adds. */
+function plainMessage(message: string): string {
+  const lines = message.split("\n").map((line) => line.trim());
+  const told = lines.filter((line) => line !== "" && !/^(┌|│|=|\d+ │)/.test(line));
+  const detail = lines.map((line) => /^│\s*\^+ (.*)/.exec(line)?.[1]).find(Boolean);
+  const text = told.join(" ").replace(/^Shader ('.*?' )?(parsing|validation) error: /, "");
+  return detail && !text.includes(detail) ? `${text} (${detail})` : text;
 }
 
 function readBindings(code: string): Declared[] {

@@ -15,7 +15,7 @@ export class Profile {
   readonly #queries: GPUQuerySet;
   readonly #totals = new Map<string, KernelTime>();
   #labels: string[] = [];
-  #waiting: { labels: string[]; buffer: GPUBuffer }[] = [];
+  #waiting: { labels: string[]; resolved: GPUBuffer; buffer: GPUBuffer }[] = [];
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -49,7 +49,7 @@ export class Profile {
     });
     encoder.resolveQuerySet(this.#queries, 0, count, resolved, 0);
     encoder.copyBufferToBuffer(resolved, 0, buffer, 0, size);
-    this.#waiting.push({ labels: this.#labels, buffer });
+    this.#waiting.push({ labels: this.#labels, resolved, buffer });
     this.#labels = [];
   }
 
@@ -57,7 +57,7 @@ export class Profile {
   async table(): Promise<KernelTime[]> {
     const waiting = this.#waiting.splice(0);
     await Promise.all(waiting.map(({ buffer }) => buffer.mapAsync(GPUMapMode.READ)));
-    for (const { labels, buffer } of waiting) {
+    for (const { labels, resolved, buffer } of waiting) {
       const times = new BigUint64Array(buffer.getMappedRange());
       labels.forEach((label, i) => {
         const entry = this.#totals.get(label) ?? { label, calls: 0, milliseconds: 0 };
@@ -66,6 +66,7 @@ export class Profile {
         this.#totals.set(label, entry);
       });
       buffer.destroy();
+      resolved.destroy();
     }
     return [...this.#totals.values()].sort((a, b) => b.milliseconds - a.milliseconds);
   }
