@@ -57,6 +57,24 @@ const OFFSET_STEP = 256; // bytes: what every adapter allows
 const caches = new WeakMap<Gpu, DeviceCache>();
 const partIds = new Map<string, number>();
 
+/** What a kernel is made of, for checks that go over all of them. */
+export interface LoadedKernel {
+  readonly name: string;
+  readonly main: string;
+  /** The parts it takes when a launch names none. */
+  readonly parts: readonly string[];
+  readonly subgroups: boolean;
+  /** Compiles it with its defaults. */
+  prepare(gpu: Gpu): void;
+}
+
+const loaded: LoadedKernel[] = [];
+
+/** Every kernel made so far in this process. */
+export function loadedKernels(): readonly LoadedKernel[] {
+  return loaded;
+}
+
 /** Workgroups on one axis of a dispatch, at most; larger grids are folded onto y by {@link foldGrid}. */
 export const MAX_GROUPS = 65535;
 
@@ -94,6 +112,8 @@ export class Kernel<Knob extends string = never> {
         );
       }
     }
+    const { main, parts = [], subgroups = false } = source;
+    loaded.push({ name, main, parts, subgroups, prepare: (gpu) => this.prepare(gpu) });
   }
 
   /** Names of the buffers it binds, in order. */
