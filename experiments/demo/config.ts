@@ -41,10 +41,10 @@ export interface DemoConfig {
 /** The default: minutes on two cores. */
 export const DEFAULTS: DemoConfig = {
   seed: 0,
-  steps: 300,
+  steps: 240,
   images: 16,
   questions: 4,
-  drawings: 16,
+  drawings: 12,
   learningRate: 1e-3,
   warmup: 40,
   maxNorm: 1,

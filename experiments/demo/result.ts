@@ -128,17 +128,25 @@ function plantedOf({ world, arms }: WorldResult, config: DemoConfig): PlantedRes
 function naturalOf({ world, arms }: WorldResult, config: DemoConfig): NaturalResult {
   const und = arms.find(({ arm }) => arm === "und");
   const joint = arms.find(({ arm }) => arm === "joint");
+  const row = (name: string, chance: number, wanted: Wanted) => ({
+    name,
+    chance,
+    arms: arms.map((arm) => ({ arm: arm.arm, accuracy: accuracyOf(arm, wanted) })),
+    ...(und && joint ? { difference: differenceOf(und, joint, wanted, config.seed) } : {}),
+  });
+  const counts = world.questions.map(({ name }) =>
+    arms[0].answers.filter((answer) => answer.name === name).length
+  );
+  const asked = counts.reduce((a, b) => a + b, 0);
+  const chance = world.questions.reduce((sum, q, i) => sum + q.chance * counts[i] / asked, 0);
   return {
     name: world.title,
-    questions: world.questions.map(({ name, chance }) => {
-      const wanted: Wanted = (answer) => answer.name === name;
-      return {
-        name,
-        chance,
-        arms: arms.map((arm) => ({ arm: arm.arm, accuracy: accuracyOf(arm, wanted) })),
-        ...(und && joint ? { difference: differenceOf(und, joint, wanted, config.seed) } : {}),
-      };
-    }),
+    questions: [
+      ...world.questions.map(({ name, chance }) =>
+        row(name, chance, (answer) => answer.name === name)
+      ),
+      row("mean", chance, () => true), // over all questions asked: the one primary outcome
+    ],
   };
 }
 

@@ -105,7 +105,7 @@ export function addAxes(
     gridcolor: INK.grid,
     automargin: false,
     tickangle: 0,
-    nticks: 6,
+    nticks: width < 160 ? 4 : 7,
     ticklabeloverflow: "allow" as const, // measured in a browser only
     fixedrange: false,
   };
