@@ -121,6 +121,9 @@ export async function renderPng(figure: Figure, scale = 2): Promise<Uint8Array<A
 /** SVG text to PNG. Loads sharp on first use, so that those who only need SVG need no native code. */
 export async function rasterize(svg: string, scale = 2): Promise<Uint8Array<ArrayBuffer>> {
   const { default: sharp } = await import("sharp");
+  // Reading images blocks all decoders but its own, for the whole process; it tells files by their first
+  // bytes, so SVG stays refused there.
+  sharp.unblock({ operation: ["VipsForeignLoadSvg"] });
   const image = sharp(new TextEncoder().encode(svg), { density: 72 * scale });
   return new Uint8Array(await image.flatten({ background: "#ffffff" }).png().toBuffer());
 }

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import sharp from "sharp";
+import { readImage } from "../../lib/data/image.ts";
 import { demoFigure } from "../../lib/show/demo_figure.ts";
 import { csvCell, figureCsv, figureHtml, saveFigure, writeWhole } from "../../lib/show/export.ts";
-import { renderSvg } from "../../lib/show/render.ts";
+import { rasterize, renderSvg } from "../../lib/show/render.ts";
 import { lossFigure } from "../../lib/show/curves.ts";
+import { encodePng } from "../../lib/show/png.ts";
 import { sampleDemoResult } from "./demo_sample.ts";
 
 async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
@@ -44,7 +46,7 @@ Deno.test("saveFigure() writes five files, twice the same bytes", DRAWING, async
 Deno.test("renderSvg() draws letters, not boxes, once it is a picture", DRAWING, async () => {
   const ink = async (title: string) => {
     const figure = lossFigure([{ arm: "und", steps: [1, 2], ce: [2, 1] }], title);
-    const { data, info } = await sharp(new TextEncoder().encode(await renderSvg(figure)))
+    const { data, info } = await sharp(await rasterize(await renderSvg(figure), 1))
       .extract({ left: 0, top: 0, width: 648, height: 22 })
       .flatten({ background: "#fff" }).greyscale().raw().toBuffer({ resolveWithObject: true });
     assert.equal(info.width, 648);
@@ -104,3 +106,14 @@ Deno.test("writeWhole() leaves no half file when it fails", async () => {
     assert.equal(await Deno.readTextFile(`${folder}/file`), "two");
   });
 });
+
+Deno.test(
+  "a figure is drawn after images were read, and SVG stays refused as an image",
+  DRAWING,
+  async () => {
+    await readImage(encodePng({ width: 1, height: 1, rgb: new Uint8Array(3) }));
+    const svg = await renderSvg(lossFigure([{ arm: "und", steps: [1, 2], ce: [2, 1] }]));
+    assert.ok((await rasterize(svg)).length > 1000);
+    await assert.rejects(readImage(new TextEncoder().encode(svg), "figure.svg"), /figure\.svg/);
+  },
+);
