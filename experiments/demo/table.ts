@@ -107,10 +107,12 @@ function effectCell(
   return (difference) => said === "generation learned" ? signed(difference) : said;
 }
 
-function gateLines({ gates }: DemoResult): string {
+function gateLines({ gates, natural }: DemoResult): string {
+  const title = (world: string) =>
+    world === "planted" ? "planted world" : natural?.name ?? "natural world";
   return gates.map(({ world, arm, measure, value, threshold, passed }) =>
-    `gate, ${world} world, ${arm}: ${measure} ${(100 * value).toFixed(0)} % ` +
-    `(needs ${(100 * threshold).toFixed(0)} % within its interval): generation ` +
+    `gate, ${title(world)}, ${arm}: ${measure} ${(100 * value).toFixed(0)} % ` +
+    `(its interval must lie above ${(100 * threshold).toFixed(0)} %): generation ` +
     (passed ? "learned" : "not learned")
   ).join("\n");
 }

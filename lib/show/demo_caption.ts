@@ -20,14 +20,16 @@ export function demoCaption(result: DemoResult, panels: number): string {
     const shown = natural.questions.filter((q) => q.difference !== undefined);
     const overall = shown.find((q) => q.name === "mean") ?? shown.at(-1);
     parts.push(
-      `${capital(natural.name)}: accuracy on ${natural.questions.length} questions` +
+      `${capital(natural.name)}: accuracy on ${
+        natural.questions.filter((q) => q.name !== "mean").length
+      } kinds of question` +
         (overall?.difference
           ? `; joint minus und, ${overall.name} ${estimateText(overall.difference)}`
           : "") +
         ` (${verdict(gates, "natural")}).`,
     );
   }
-  for (const gate of gates) parts.push(gateText(gate));
+  for (const gate of gates) parts.push(gateText(gate, result));
   if (result.probes.length > 0) {
     const targets = result.probes.map((p) => p.target).join(" and ");
     parts.push(`Linear probes of ${targets} by depth; dotted: chance.`);
@@ -63,17 +65,18 @@ export function demoAlt(result: DemoResult): string {
     const arms = question.arms.map((a) => `${a.arm} ${percent(a.accuracy.mean)}`).join(", ");
     parts.push(`${capital(question.name)}: ${arms}, chance ${percent(question.chance)}.`);
   }
-  for (const gate of result.gates) parts.push(gateText(gate));
+  for (const gate of result.gates) parts.push(gateText(gate, result));
   if (result.samples) {
     parts.push(`Pictures: ${result.samples.rows.map((r) => r.label).join(", ")}.`);
   }
   return parts.join(" ");
 }
 
-function gateText({ world, arm, measure, value, threshold, passed }: Gate): string {
-  const sign = passed ? "≥" : "<";
-  return `Gate, ${world} ${arm}: ${measure} ${percent(value)} ${sign} ${percent(threshold)}, ` +
-    `${passed ? "passed" : "not passed"}.`;
+function gateText(gate: Gate, { natural }: DemoResult): string {
+  const { arm, measure, value, threshold, passed } = gate;
+  const world = gate.world === "planted" ? "planted world" : natural?.name ?? "natural world";
+  return `Gate, ${world}, ${arm}: ${measure} ${percent(value)} (its interval must lie above ` +
+    `${percent(threshold)}): ${passed ? "passed" : "not passed"}.`;
 }
 
 function estimateText({ mean, low, high }: Estimate): string {
