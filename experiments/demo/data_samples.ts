@@ -2,7 +2,7 @@
 // same understanding samples whether or not they also draw.
 
 import { normalNoise } from "../../lib/data/noise.ts";
-import { Draws } from "../../lib/data/draws.ts";
+import { Draws, endlessOrder } from "../../lib/data/draws.ts";
 import { DENOISE_SIGMA } from "../../lib/data/phantoms/pictures.ts";
 import type { Sample } from "../../lib/data/sample.ts";
 import type { Pixels } from "../../lib/data/transforms.ts";
@@ -77,16 +77,5 @@ export function denoiseSample(image: Pixels, tokenizer: WordTokenizer, key: numb
       { type: "text", loss: false, ids: tokenizer.encode(DENOISE_TEXT) },
       { type: "vae_image", loss: true, image },
     ],
-  };
-}
-
-/** Slot → one of n items: endless passes, each in its own order; passes share nothing but the key. */
-export function endlessOrder(n: number, ...key: (number | string)[]): (slot: number) => number {
-  let known = -1;
-  let order: Uint32Array = new Uint32Array(0);
-  return (slot) => {
-    const pass = Math.floor(slot / n);
-    if (pass !== known) [known, order] = [pass, new Draws("order", ...key, pass).order(n)];
-    return order[slot % n];
   };
 }

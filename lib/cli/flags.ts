@@ -3,6 +3,7 @@
 
 import { type Args, parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../errors.ts";
+import { editDistance } from "../study/config.ts";
 
 /** One flag. The record's key is its name in code: `saveEvery` is typed `--save-every`. */
 export interface Flag {
@@ -147,17 +148,4 @@ export function nearest(word: string, names: readonly string[]): string | undefi
     if (distance < least) [best, least] = [name, distance];
   }
   return best;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const above = row;
-    row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = above[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(change, above[j] + 1, row[j - 1] + 1));
-    }
-  }
-  return row[b.length];
 }

@@ -113,3 +113,14 @@ export class Draws {
     return order;
   }
 }
+
+/** Slot → one of n items: endless passes, each in its own order; passes share nothing but the key. */
+export function endlessOrder(n: number, ...key: (number | string)[]): (slot: number) => number {
+  let known = -1;
+  let order: Uint32Array = new Uint32Array(0);
+  return (slot) => {
+    const pass = Math.floor(slot / n);
+    if (pass !== known) [known, order] = [pass, new Draws("order", ...key, pass).order(n)];
+    return order[slot % n];
+  };
+}

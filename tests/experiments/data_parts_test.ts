@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { fitInto } from "../../experiments/demo/data_images.ts";
 import { fitDataJudge, judgeAccuracy } from "../../experiments/demo/data_judge.ts";
 import { chances } from "../../experiments/demo/data_questions.ts";
-import { endlessOrder } from "../../experiments/demo/data_samples.ts";
+import { endlessOrder } from "../../lib/data/draws.ts";
 import { Draws } from "../../lib/data/draws.ts";
 
 Deno.test("fitInto() keeps the whole image and centres it on black", () => {

@@ -5,7 +5,7 @@
 
 import { InputError } from "../../errors.ts";
 import { answerCode } from "./codes.ts";
-import { Draws } from "../draws.ts";
+import { Draws, endlessOrder } from "../draws.ts";
 import { type Answered, MODALITIES } from "./factors.ts";
 import { type Phantom, phantom, type PhantomOptions } from "./phantom.ts";
 import { picturePair, type PictureTask } from "./pictures.ts";
@@ -79,12 +79,12 @@ export interface World {
  */
 export function naturalWorld(seed: number, options: WorldOptions = {}): World {
   const pools = openPools(seed, options);
-  const order = new Order(seed, "labelled", pools.labelled);
+  const order = endlessOrder(pools.labelled, seed, "labelled");
   return {
     name: "natural",
     tasks: ["text", "organ", "remove", "denoise", "translate"],
     understanding: (step, count) =>
-      slots(step, count).map((slot) => asked(pools.item("labelled", order.at(slot)))),
+      slots(step, count).map((slot) => asked(pools.item("labelled", order(slot)))),
     ...generationOf(seed, pools, ["text", "organ", "remove", "denoise", "translate"]),
     test: (index) => asked(pools.item("test", index)),
   };
@@ -110,8 +110,8 @@ export function plantedWorld(seed: number, options: WorldOptions = {}): World {
   }
   const few = evenly(pools, starved);
   const isStarved = new Set(few);
-  const fewOrder = new Order(seed, "starved", few.length);
-  const order = new Order(seed, "labelled", pools.labelled);
+  const fewOrder = endlessOrder(few.length, seed, "starved");
+  const order = endlessOrder(pools.labelled, seed, "labelled");
   const label = (index: number): UnderstandingItem => {
     const item = asked(pools.item("labelled", index));
     if (isStarved.has(index)) return item;
@@ -123,8 +123,8 @@ export function plantedWorld(seed: number, options: WorldOptions = {}): World {
     understanding: (step, count) => {
       const half = Math.floor(count / 2);
       return [
-        ...slots(step, half).map((slot) => label(few[fewOrder.at(slot)])),
-        ...slots(step, count - half).map((slot) => label(order.at(slot))),
+        ...slots(step, half).map((slot) => label(few[fewOrder(slot)])),
+        ...slots(step, count - half).map((slot) => label(order(slot))),
       ];
     },
     ...generationOf(seed, pools, ["code"]),
@@ -139,23 +139,6 @@ function asked(p: Phantom): UnderstandingItem {
 /** Positions in the endless sequence of samples that a step covers. */
 function slots(step: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => step * count + i);
-}
-
-/** Endless passes over n items, each pass in its own random order. */
-class Order {
-  readonly #passes = new Map<number, Uint32Array>();
-  constructor(readonly seed: number, readonly name: string, readonly n: number) {}
-
-  at(slot: number): number {
-    const pass = Math.floor(slot / this.n);
-    let order = this.#passes.get(pass);
-    if (order === undefined) {
-      order = new Draws("order", this.seed, this.name, pass).order(this.n);
-      if (this.#passes.size > 3) this.#passes.clear(); // neighbours only; any pass can be made again
-      this.#passes.set(pass, order);
-    }
-    return order[slot % this.n];
-  }
 }
 
 interface Pools {
@@ -212,13 +195,13 @@ function generationOf(
       throw new InputError(`Cannot draw task "${task}" in this world: it has ${tasks.join(", ")}`);
     }
   };
-  const order = new Order(seed, "generated", pools.generated);
+  const order = endlessOrder(pools.generated, seed, "generated");
   const partners = new Draws("partners", seed).derangement(pools.generated);
   return {
     generation(step, count, { task, shuffled = false }) {
       check(task);
       return slots(step, count).map((slot) => {
-        const index = order.at(slot);
+        const index = order(slot);
         const item = generationItem(pools.item("generated", index), task);
         if (!shuffled) return item;
         const other = generationItem(pools.item("generated", partners[index]), task);
