@@ -10,9 +10,14 @@ import { demoFigure } from "../lib/show/demo_figure.ts";
 import { saveFigure, writeWhole } from "../lib/show/export.ts";
 import { SILENT, terminalProgress } from "../lib/show/progress.ts";
 import { readConfigFile, resolveConfig, setLayer } from "../lib/study/config.ts";
+import { checkFolder, checkSettings } from "./demo/check.ts";
 import { DEFAULTS, QUICK_CHANGES } from "./demo/config.ts";
 import { accuracyTables, budgetTable, routesTable } from "./demo/table.ts";
 import { runDemo } from "./demo/run.ts";
+
+/** Fewer steps than this teach too little for the differences to mean anything. */
+const ENOUGH = 200;
+const TOO_SHORT = `fewer than ${ENOUGH} steps: the path in little, too short for a verdict`;
 
 await runCommand({
   name: "demo",
@@ -21,7 +26,12 @@ await runCommand({
   flags: {
     quick: { type: "boolean", help: "the same path in little: too short for a verdict" },
     data: { type: "string", unit: "DIR", help: "real images: a medpack or VQA-RAD folder" },
-    out: { type: "string", default: "results/demo", unit: "DIR", help: "where results go" },
+    out: {
+      type: "string",
+      default: "results/demo",
+      unit: "DIR",
+      help: "where results go, below results/",
+    },
     resume: { type: "boolean", help: "keep the arms that --out has finished with these settings" },
     config: { type: "string", unit: "FILE", help: "settings, as JSON" },
     set: {
@@ -49,6 +59,8 @@ await runCommand({
     ...(flags.set ? [setLayer(flags.set, DEFAULTS)] : []),
   ];
   const settings = resolveConfig(DEFAULTS, layers);
+  checkSettings(settings.values);
+  await checkFolder(flags.out, "results/");
   note(`settings: ${JSON.stringify(settings.values)}`);
   const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget });
   note(`adapter: ${gpu.adapter.name}${gpu.adapter.software ? " (software)" : ""}`);
@@ -65,6 +77,7 @@ await runCommand({
       progress,
       signal,
       ...(flags.data ? { data: flags.data } : {}),
+      ...(settings.values.steps < ENOUGH ? { remark: TOO_SHORT } : {}),
       onRoutes: (routes) => progress.note(routesTable(routes)),
       onNote: (text) => progress.note(text),
     });
@@ -72,6 +85,8 @@ await runCommand({
     const seconds = (performance.now() - started) / 1000;
     for (const world of outcome.worlds) print(budgetTable(world) + "\n");
     print(accuracyTables(outcome.result) + "\n");
+    const { remark } = outcome.result.facts;
+    if (remark) print(`note: ${remark}\n`);
     for (const { world, arms } of outcome.worlds) {
       for (const { arm, budget } of arms) emit({ event: "arm", world: world.key, arm, budget });
     }

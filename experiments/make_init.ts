@@ -21,6 +21,7 @@ import { AdamW } from "../lib/train/adamw.ts";
 import { trainLoop } from "../lib/train/loop.ts";
 import type { Objective } from "../lib/train/objective.ts";
 import { learningRateAt } from "../lib/train/schedule.ts";
+import { checkFolder } from "./demo/check.ts";
 import { DEFAULTS, withVocabulary } from "./demo/config.ts";
 import { packFor, phantomTokenizer, pixelsOf } from "./demo/world.ts";
 
@@ -45,9 +46,10 @@ await runCommand({
   },
   examples: [
     ["deno task make-init", "what the repository holds"],
-    ["deno task make-init --steps 100 --out /tmp/init.safetensors", "a short trial"],
+    ["deno task make-init --steps 100 --out experiments/init/trial.safetensors", "a short trial"],
   ],
 }, async ({ flags, signal, print, terminal }) => {
+  await checkFolder(flags.out.replace(/[^/]*$/, "") || ".", "experiments/init/");
   const gpu = await openDevice({ budgetBytes: 2 ** 30 });
   const tokenizer = phantomTokenizer();
   const config = withVocabulary(PRESETS.tiny, tokenizer.size);

@@ -123,7 +123,7 @@ export async function trainArm(
     kind: "linear",
     learningRate: config.learningRate,
     minLearningRate: config.learningRate / 10,
-    warmupSteps: config.warmup,
+    warmupSteps: Math.min(config.warmup, Math.floor(config.steps / 4)),
     totalSteps: config.steps,
   };
   const loop = trainLoop(model, optimizer, {
@@ -176,7 +176,7 @@ export async function measureArm(
   options.onStage?.("probing");
   const { global, dense } = await probeArm(model, world, config, abort);
   const result = { answers, global, dense };
-  if (!arm.generates) return result;
+  if (arm.trained && !arm.generates) return result; // the start is judged too: what could it draw already?
   options.onStage?.("drawing");
   return { ...result, drawn: await drawArm(model, world, config, abort) };
 }

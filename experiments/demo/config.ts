@@ -16,6 +16,7 @@ export interface DemoConfig {
   drawings: number;
   /** Largest learning rate; linear warm-up, then linear decay to a tenth of it. */
   learningRate: number;
+  /** Steps of warm-up, at most a quarter of all. */
   warmup: number;
   /** Largest gradient norm, of each objective on its own. */
   maxNorm: number;

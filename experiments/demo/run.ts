@@ -1,18 +1,21 @@
 // The demo from start to result: opens the worlds, runs every arm, keeps what is finished.
 
 import { createHash } from "node:crypto";
-import { EXIT, LabError } from "../../lib/errors.ts";
+import { EXIT, InputError, LabError } from "../../lib/errors.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
 import { warmStart } from "../../lib/model/checkpoint.ts";
 import { initModel } from "../../lib/model/init.ts";
+import { nameInReference } from "../../lib/model/weights.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
 import type { DemoResult } from "../../lib/show/demo_result.ts";
 import { csvCell } from "../../lib/show/export.ts";
 import type { Progress } from "../../lib/show/progress.ts";
 import type { ResolvedConfig } from "../../lib/study/config.ts";
 import { hashSources, readCommit } from "../../lib/study/provenance.ts";
+import { takeLock } from "../../lib/study/run_folder.ts";
 import { gradientRoutes, type RouteNorms } from "../../lib/study/routes.ts";
 import { type ArmResult, flowObjective, measureArm, trainArm } from "./arm.ts";
+import { removeOutputs } from "./check.ts";
 import { type Arm, ARMS, type DemoConfig } from "./config.ts";
 import { dataWorld } from "./data_world.ts";
 import { demoResult, type WorldResult } from "./result.ts";
@@ -41,6 +44,8 @@ export interface DemoOptions {
   data?: string;
   progress: Progress;
   signal: AbortSignal;
+  /** Said under the results. */
+  remark?: string;
   onRoutes?: (routes: { name: string; norms: RouteNorms }[]) => void;
   onNote?: (text: string) => void;
 }
@@ -59,11 +64,13 @@ export async function runDemo(
   settings: ResolvedConfig<DemoConfig>,
   options: DemoOptions,
 ): Promise<DemoOutcome> {
+  const { out, resume } = options;
+  using _lock = holdFolder(out);
+  if (!resume) await removeOutputs(out);
   const config = settings.values;
   const plans = await openWorlds(config, options);
   const sources = hashSources(ROOT);
-  const start = createHash("sha256").update(await Deno.readFile(INIT_PATH)).digest("hex");
-  const { out, resume } = options;
+  const start = await startDigest();
   const store = new ArmStore({ out, resume, settings, fingerprint: `${sources} ${start}` });
   await showRoutes(gpu, plans, config, options);
   const worlds: WorldResult[] = [];
@@ -85,19 +92,47 @@ export async function runDemo(
     adapter: gpu.adapter.name + (gpu.adapter.software ? " (software)" : ""),
     commit: readCommit(ROOT)?.slice(0, 7) ?? `sources ${sources.slice(0, 7)}`,
     init: INIT_NOTE,
+    ...(options.remark ? { remark: options.remark } : {}),
   });
   return { worlds, result, metricsCsv: metricsCsv(worlds) };
 }
 
-/** Common weights where names and shapes agree (all but a data set's own words), drawn ones elsewhere. */
+/**
+ * The common weights. Only a data set with words of its own keeps drawn token tables.
+ *
+ * @throws {InputError} If the file is missing, damaged, or lacks a tensor the model has
+ */
 export async function startModel(
   gpu: Gpu,
   world: DemoWorld,
   config: DemoConfig,
 ): Promise<UniMedVL> {
   const model = initModel(gpu, world.model, config.seed);
-  await warmStart(model, INIT_PATH);
-  return model;
+  try {
+    const { left } = await warmStart(model, INIT_PATH);
+    const missing = left.filter((name) => world.key !== "data" || !name.startsWith("text."));
+    if (missing.length === 0) return model;
+    const names = missing.map(nameInReference).join(", ");
+    throw new InputError(`Cannot start from ${INIT_PATH}: it has no fitting ${names}`, {
+      help: "restore the file from the repository, or make it anew: deno task make-init",
+    });
+  } catch (cause) {
+    model.dispose();
+    throw cause;
+  }
+}
+
+/** SHA-256 of the common weights. @throws {InputError} If the file is missing */
+async function startDigest(): Promise<string> {
+  try {
+    return createHash("sha256").update(await Deno.readFile(INIT_PATH)).digest("hex");
+  } catch (cause) {
+    if (!(cause instanceof Deno.errors.NotFound)) throw cause;
+    throw new InputError(`Cannot start: ${INIT_PATH} is missing`, {
+      cause,
+      help: "restore the file from the repository, or make it anew: deno task make-init",
+    });
+  }
 }
 
 function trainable(model: UniMedVL): number {
@@ -113,9 +148,15 @@ async function openWorlds(
   { data, progress, signal }: DemoOptions,
 ): Promise<{ world: DemoWorld; arms: Arm[] }[]> {
   if (data === undefined) {
+    progress.update({ label: "drawing phantoms", step: 0, total: 2 });
+    await breathe(signal);
+    const planted = phantomWorld("planted", config);
+    await breathe(signal);
+    const natural = phantomWorld("natural", config);
+    await breathe(signal);
     return [
-      { world: phantomWorld("planted", config), arms: [...NATURAL, ARMS.blocked] },
-      { world: phantomWorld("natural", config), arms: NATURAL },
+      { world: planted, arms: [...NATURAL, ARMS.blocked] },
+      { world: natural, arms: NATURAL },
     ];
   }
   const world = await dataWorld(data, config, {
@@ -136,6 +177,7 @@ async function showRoutes(
   const model = await startModel(gpu, world, config);
   const routes: { name: string; norms: RouteNorms }[] = [];
   for (const { name, sample } of world.routes) {
+    await breathe(options.signal);
     const objective = flowObjective([sample], ARMS.joint, world, config, 0);
     routes.push({ name, norms: await gradientRoutes(model, objective) });
     const cut = flowObjective([sample], ARMS.blocked, world, config, 0);
@@ -208,4 +250,16 @@ function metricsCsv(worlds: WorldResult[]): string {
     }
   }
   return lines.join("\n") + "\n";
+}
+
+/** Lets a signal arrive between two pieces of synchronous work. @throws its reason, when it has */
+async function breathe(signal: AbortSignal): Promise<void> {
+  await new Promise((done) => setTimeout(done, 0));
+  signal.throwIfAborted();
+}
+
+/** One demo at a time writes a folder. @throws {BusyError} If another one does */
+function holdFolder(out: string): Disposable {
+  const lock = takeLock(out, () => new Date());
+  return { [Symbol.dispose]: () => lock.close() };
 }

@@ -103,7 +103,7 @@ function effectCell(
   result: DemoResult,
   world: "planted" | "natural",
 ): (difference: Estimate) => string {
-  const said = verdict(result.gates.filter(({ arm }) => arm === "joint"), world);
+  const said = verdict(result.gates, world);
   return (difference) => said === "generation learned" ? signed(difference) : said;
 }
 

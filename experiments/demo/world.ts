@@ -7,7 +7,7 @@ import { planesOf } from "../../lib/data/phantoms/phantom.ts";
 import { Draws } from "../../lib/data/draws.ts";
 import { decodeCode } from "../../lib/data/phantoms/codes.ts";
 import { MODALITIES, PHANTOM_WORDS, QUESTIONS } from "../../lib/data/phantoms/factors.ts";
-import { fitJudge } from "../../lib/data/phantoms/judge.ts";
+import { fitJudge, type Judge } from "../../lib/data/phantoms/judge.ts";
 import {
   type GenerationItem,
   naturalWorld,
@@ -216,7 +216,7 @@ function drawingTests(
   config: DemoConfig,
   phantoms: PhantomOptions,
 ): DrawingTest[] {
-  const judge = task === "text" ? fitJudge({ seed: config.seed, phantoms }) : undefined;
+  let judge: Judge | undefined; // fitted when the first picture is judged: it takes most of a second
   return Array.from({ length: config.gate.pictures }, (_, i) => {
     const item = world.testGeneration(i, task);
     return {
@@ -226,6 +226,7 @@ function drawingTests(
       wanted: MODALITIES.indexOf(item.phantom.factors.modality),
       judge: (picture: Pixels) => {
         const pixels = interleaved(picture);
+        if (task === "text") judge ??= fitJudge({ seed: config.seed, phantoms });
         const said = judge ? judge.modality(pixels).label : decodeCode(pixels).modality;
         return MODALITIES.indexOf(said);
       },

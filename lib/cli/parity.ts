@@ -18,11 +18,11 @@ await runCommand({
       choices: ["any", "gpu", "software"],
       help: "which adapter computes",
     },
-    tensors: { type: "boolean", default: false, help: "print every tensor, not only each case" },
+    brief: { type: "boolean", help: "one line per case, and the tensors that miss" },
   },
   examples: [
     ["deno task parity ../shared/fixtures/tiny-a", "everything the folder has"],
-    ["deno task parity DIR --only train --tensors", "losses and every gradient, one line each"],
+    ["deno task parity DIR --only train --brief", "losses and gradients, one line per case"],
   ],
   positionals: { min: 1, max: 1, names: ["DIR"] },
   exitCodes: { 1: "a tensor is outside its tolerance", 3: "the folder cannot be read" },
@@ -38,10 +38,8 @@ await runCommand({
       passed += part.length - misses.length;
       failed += misses.length;
       print(caseLine(group, name, part));
-      for (const row of flags.tensors ? part : misses) {
-        print(tensorLine(row));
-        emit({ event: "tensor", group, ...row });
-      }
+      for (const row of part) emit({ event: "tensor", group, ...row });
+      for (const row of flags.brief ? misses : part) print(tensorLine(row));
     }
   }
   print(`total: ${passed + failed} tensors, ${passed} within tolerance, ${failed} outside`);

@@ -7,26 +7,30 @@ import { type Estimate, percent, pointsOf } from "./figure.ts";
 export function demoCaption(result: DemoResult, panels: number): string {
   const { facts, planted, natural, gates } = result;
   const parts: string[] = [];
+  // A difference is an effect of generation only where generation was learned; elsewhere it is not given.
+  const effect = (world: "planted" | "natural", text: () => string) => {
+    const said = verdict(gates, world);
+    return said.startsWith("inconclusive") ? said : `${text()} (${said})`;
+  };
   if (planted) {
+    const { starved, difference } = planted;
+    const text = () =>
+      `on "${starved}" ${estimateText(difference.starved)}, on the other questions ` +
+      estimateText(difference.others);
     parts.push(
-      `Planted world, where generation carries the labels that understanding lacks: joint minus und on ` +
-        `"${planted.starved}" ${
-          estimateText(planted.difference.starved)
-        }, on the other questions ` +
-        `${estimateText(planted.difference.others)} (${verdict(gates, "planted")}).`,
+      `Planted world, where generation carries the labels that understanding lacks: joint minus und ` +
+        `${effect("planted", text)}.`,
     );
   }
   if (natural) {
-    const shown = natural.questions.filter((q) => q.difference !== undefined);
+    const { name, questions } = natural;
+    const kinds = questions.filter((q) => q.name !== "mean").length;
+    const shown = questions.filter((q) => q.difference !== undefined);
     const overall = shown.find((q) => q.name === "mean") ?? shown.at(-1);
+    const text = () => overall ? `${overall.name} ${estimateText(overall.difference!)}` : "absent";
     parts.push(
-      `${capital(natural.name)}: accuracy on ${
-        natural.questions.filter((q) => q.name !== "mean").length
-      } kinds of question` +
-        (overall?.difference
-          ? `; joint minus und, ${overall.name} ${estimateText(overall.difference)}`
-          : "") +
-        ` (${verdict(gates, "natural")}).`,
+      `${capital(name)}: accuracy on ${kinds} kinds of question; joint minus und, ` +
+        `${effect("natural", text)}.`,
     );
   }
   for (const gate of gates) parts.push(gateText(gate, result));
@@ -50,6 +54,7 @@ export function demoCaption(result: DemoResult, panels: number): string {
   if (facts.seeds.length === 1) {
     parts.push("One seed: the brackets leave out the spread between trainings.");
   }
+  if (facts.remark) parts.push(`${capital(facts.remark)}.`);
   if (result.draft) parts.push("DRAFT: runs are unfinished.");
   return parts.join(" ");
 }

@@ -10,7 +10,7 @@ export interface DemoResult {
   planted?: PlantedResult;
   /** Where the question is asked: the natural world, or real images. */
   natural?: NaturalResult;
-  /** One verdict per world whose joint arm generates. */
+  /** What each arm can draw, the common start included; the joint arm's decides. */
   gates: Gate[];
   /** Linear probes by depth, one entry per target. */
   probes: ProbeResult[];
@@ -36,6 +36,8 @@ export interface DemoFacts {
   commit: string;
   /** How the arms start: "random weights" or the common initialization and where it came from. */
   init: string;
+  /** What a reader must know before believing it: "too few steps for a verdict". */
+  remark?: string;
   /** What the brackets are: "95 % bootstrap interval over items", "95 % t interval over seeds". */
   intervals: string;
 }
@@ -105,9 +107,9 @@ export interface SampleResult {
   rows: { label: string; pictures: (Picture | undefined)[] }[];
 }
 
-/** The verdict that goes with a world's difference. */
+/** The verdict that goes with a world's difference: that of its joint arm. */
 export function verdict(gates: readonly Gate[], world: Gate["world"]): string {
-  const gate = gates.find((g) => g.world === world);
+  const gate = gates.find((g) => g.world === world && g.arm === "joint");
   if (!gate) return "generation not measured";
   return gate.passed ? "generation learned" : "inconclusive: generation not learned";
 }

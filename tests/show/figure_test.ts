@@ -58,7 +58,7 @@ Deno.test("demoFigure() writes the gate's verdict and states the run in its capt
   assert.ok(texts(figure).includes("inconclusive: generation not learned"));
   const facts = [
     /on "modality" \+45\.0 points \[\+42\.2, \+47\.8\]/,
-    /Natural world: .*mean \+0\.7 points .*inconclusive: generation not learned/,
+    /Natural world: .*joint minus und, inconclusive: generation not learned\./,
     /Gate, [nN]atural world, joint: .* 31\.0 % \(its interval must lie above 50\.0 %\): not passed/,
     /n = 1\u202f500 held-out images per world, 1 seed \(0\), 400 steps/,
     /llvmpipe 256-bit \(software\), commit 1a2b3c4/,
