@@ -79,7 +79,7 @@ export function takeLock(dir: string, now: () => Date): Deno.FsFile {
     file.close();
     const holder = Deno.readTextFileSync(`${dir}/lock`).trim() || "another process";
     throw new BusyError(`Cannot open ${dir}: ${holder} is writing it`, {
-      help: "Wait until it ends, or choose another folder by --run",
+      help: "Wait until it ends, or use another folder",
     });
   }
   file.truncateSync(0);

@@ -105,7 +105,7 @@ export function openRun<T extends object>(
     const old = readHeader(dir);
     if (old !== null && !options.resume) {
       throw new UsageError(`Cannot start ${dir}: this run exists`, {
-        help: "Go on with it by --resume, or choose another folder by --run",
+        help: "Go on with it by --resume, or use another folder",
       });
     }
     if (old !== null) checkSameRun(dir, old, header);
