@@ -187,7 +187,7 @@ Deno.test("parity: a missing folder is an input error (3) that names the file", 
   const { code, stderr } = await command("no/such/folder");
   assert.equal(code, 3);
   assert.match(stderr, /^error: Cannot read no\/such\/folder\/index\.json: /m);
-  assert.match(stderr, /^help: Give a fixture folder/m);
+  assert.match(stderr, /^help: Give a folder of golden numbers/m);
 });
 
 Deno.test("parity: no folder at all is a usage error (2)", async () => {

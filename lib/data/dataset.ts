@@ -2,6 +2,7 @@
 // which finds out which kind of folder it is given.
 
 import { InputError } from "../errors.ts";
+import { fileReason } from "./jsonl.ts";
 import { readMedpack } from "./medpack.ts";
 import { readVqaRad } from "./vqa_rad.ts";
 
@@ -69,7 +70,7 @@ async function list(dir: string): Promise<string[]> {
   try {
     return await Array.fromAsync(Deno.readDir(dir), (entry) => entry.name);
   } catch (cause) {
-    throw new InputError(`Cannot read data folder ${dir}: ${(cause as Error).message}`, {
+    throw new InputError(`Cannot read data folder ${dir}: ${fileReason(cause)}`, {
       cause,
       help: "Check the path and its permissions",
     });

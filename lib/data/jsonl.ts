@@ -1,7 +1,26 @@
 // JSON lines, read as a stream: memory is bounded by the longest allowed line, and whatever is
-// wrong is reported with its line number.
+// wrong is reported with its line number. Also the short words for what went wrong with a file or its JSON.
 
 import { InputError } from "../errors.ts";
+
+/** Why a system call failed, without the system's number, the call and the path: "Is a directory". */
+export function fileReason(cause: unknown): string {
+  return (cause as Error).message.replace(/ \(os error \d+\).*$/s, "");
+}
+
+/**
+ * Why JSON.parse refused a text, on one line: "Unterminated string, line 3 column 4".
+ *
+ * @param place whether to tell line and column, where they are known
+ */
+export function jsonReason(cause: unknown, place = true): string {
+  return (cause as Error).message.replace(/\s+/g, " ")
+    .replace(/^(Unexpected token .*?), (.*) is not valid JSON$/, "$1 in $2")
+    .replace(
+      /(?: in JSON| after JSON)? at position \d+(?: \((line \d+ column \d+)\))?$/,
+      (_, at) => place && at ? `, ${at}` : "",
+    );
+}
 
 /** Longest line read, in bytes. */
 const MAX_LINE_BYTES = 1_000_000;
@@ -26,7 +45,11 @@ export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
     try {
       text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: line > 1 }).decode(bytes);
     } catch (cause) {
-      yield { line, error: new InputError(`Cannot read ${where}: it is not UTF-8`, { cause }) };
+      const help = "Save the file as UTF-8";
+      yield {
+        line,
+        error: new InputError(`Cannot read ${where}: it is not UTF-8`, { cause, help }),
+      };
       continue;
     }
     if (text.trim() === "") continue;
@@ -34,7 +57,7 @@ export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
       yield { line, value: JSON.parse(text) };
     } catch (cause) {
       const error = new InputError(
-        `Cannot read ${where}: it is not JSON: ${(cause as Error).message}`,
+        `Cannot read ${where}: it is not JSON: ${jsonReason(cause, false)}`,
         { cause, help: "Correct or remove the line" },
       );
       yield { line, error };
@@ -48,13 +71,17 @@ async function* readLines(path: string): AsyncGenerator<Uint8Array> {
   try {
     file = await Deno.open(path);
   } catch (cause) {
-    throw new InputError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw unreadable(path, cause);
   }
   try {
     let rest = new Uint8Array(0);
     let line = 1;
     const chunk = new Uint8Array(65_536);
-    for (let n = await file.read(chunk); n !== null; n = await file.read(chunk)) {
+    const read = () =>
+      file.read(chunk).catch((cause) => {
+        throw unreadable(path, cause);
+      });
+    for (let n = await read(); n !== null; n = await read()) {
       const bytes = new Uint8Array(rest.length + n);
       bytes.set(rest);
       bytes.set(chunk.subarray(0, n), rest.length);
@@ -74,10 +101,18 @@ async function* readLines(path: string): AsyncGenerator<Uint8Array> {
   }
 }
 
+function unreadable(path: string, cause: unknown): InputError {
+  return new InputError(`Cannot read ${path}: ${fileReason(cause)}`, {
+    cause,
+    help: "Put a readable text file there, with one JSON object per line",
+  });
+}
+
 function checkLength(bytes: number, path: string, line: number) {
   if (bytes > MAX_LINE_BYTES) {
     throw new InputError(
       `Cannot read ${path} line ${line}: it has more than ${MAX_LINE_BYTES} bytes`,
+      { help: "Write one JSON object per line and shorten its texts" },
     );
   }
 }

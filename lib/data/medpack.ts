@@ -56,11 +56,13 @@ async function readRecord(value: unknown, root: string, where: string): Promise<
   if (split !== "train" && split !== "val" && split !== "test") {
     throw new InputError(
       `Cannot read ${where}: "split" is ${JSON.stringify(split)}, expected train, val or test`,
+      { help: 'Set "split" to train, val or test' },
     );
   }
   if (Array.isArray(line.file)) {
     throw new InputError(
       `Cannot read ${where}: "file" lists ${line.file.length} images, expected one path`,
+      { help: 'Set "file" to one path in quotes, and give every image a line of its own' },
     );
   }
   const file = textField(line, "file", where);
@@ -92,7 +94,11 @@ function makeQuestions(modality: string, label: string | undefined): Question[] 
 
 function readQuestions(qa: unknown, where: string): Question[] {
   if (qa === undefined || qa === null) return [];
-  if (!Array.isArray(qa)) throw new InputError(`Cannot read ${where}: "qa" is not a list`);
+  if (!Array.isArray(qa)) {
+    throw new InputError(`Cannot read ${where}: "qa" is not a list`, {
+      help: 'Set "qa" to a list of {"question": "…", "answer": "…"}, or leave it out',
+    });
+  }
   return qa.map((entry, i) => {
     const place = `${where}, "qa" ${i + 1}`;
     const pair = objectAt(entry, place);

@@ -3,6 +3,7 @@
 
 import { InputError } from "../errors.ts";
 import type { DatasetRecord, ReadOptions } from "./dataset.ts";
+import { fileReason } from "./jsonl.ts";
 
 /** A JSON object as read, before its fields are checked. */
 export type JsonObject = Record<string, unknown>;
@@ -10,7 +11,9 @@ export type JsonObject = Record<string, unknown>;
 /** `value` if it is an object. @throws {InputError} `Cannot read <where>: …` */
 export function objectAt(value: unknown, where: string): JsonObject {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new InputError(`Cannot read ${where}: expected an object`);
+    throw new InputError(`Cannot read ${where}: expected an object`, {
+      help: 'Write a JSON object there, {"field": value}',
+    });
   }
   return value as JsonObject;
 }
@@ -19,7 +22,9 @@ export function objectAt(value: unknown, where: string): JsonObject {
 export function textField(object: JsonObject, field: string, where: string): string {
   const value = object[field];
   if (typeof value !== "string" || value.trim() === "") {
-    throw new InputError(`Cannot read ${where}: "${field}" is ${show(value)}, expected a text`);
+    throw new InputError(`Cannot read ${where}: "${field}" is ${show(value)}, expected a text`, {
+      help: `Set "${field}" to a text in quotes that is not empty`,
+    });
   }
   return value.trim();
 }
@@ -35,6 +40,7 @@ export function optionalTextField(
   if (typeof value !== "string") {
     throw new InputError(
       `Cannot read ${where}: "${field}" is ${show(value)}, expected a text or null`,
+      { help: `Set "${field}" to a text in quotes, or leave it out` },
     );
   }
   return value.trim() || undefined;
@@ -68,7 +74,7 @@ export async function resolveInside(root: string, name: string, where: string): 
     if (!(await Deno.stat(path)).isFile) throw new Error("it is not a file");
   } catch (cause) {
     const missing = cause instanceof Deno.errors.NotFound;
-    throw fail(missing ? "does not exist" : `cannot be read: ${(cause as Error).message}`, cause);
+    throw fail(missing ? "does not exist" : `cannot be read: ${fileReason(cause)}`, cause);
   }
   const inside = Deno.build.os === "windows" ? `${root}\\` : `${root}/`;
   if (!path.startsWith(inside)) throw fail("leads out of the data folder");
@@ -97,6 +103,7 @@ export class RecordList {
       if (before !== undefined) {
         throw new InputError(
           `Cannot read ${where}: id ${JSON.stringify(record.id)} is used by ${before}`,
+          { help: "Give every record an id of its own" },
         );
       }
       this.#ids.set(record.id, where);

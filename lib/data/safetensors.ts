@@ -3,6 +3,7 @@
 
 import { InputError, ResourceError } from "../errors.ts";
 import { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.ts";
+import { fileReason } from "./jsonl.ts";
 import { headerLength, parseHeader, type TensorInfo } from "./safetensors_header.ts";
 
 export type { Dtype, TensorInfo } from "./safetensors_header.ts";
@@ -63,6 +64,8 @@ export class Safetensors {
   }
 }
 
+const OPEN_HELP = "Give the path of a readable .safetensors file";
+
 /**
  * Opens a file and checks its whole header; data is read on demand. Memory: the header's size.
  *
@@ -73,11 +76,11 @@ export async function openSafetensors(path: string): Promise<Safetensors> {
   try {
     file = await Deno.open(path);
   } catch (cause) {
-    throw new InputError(`Cannot open ${path}: ${(cause as Error).message}`, { cause });
+    throw new InputError(`Cannot open ${path}: ${fileReason(cause)}`, { cause, help: OPEN_HELP });
   }
   try {
     const { size, isFile } = await file.stat();
-    if (!isFile) throw new InputError(`Cannot open ${path}: it is not a file`);
+    if (!isFile) throw new InputError(`Cannot open ${path}: it is not a file`, { help: OPEN_HELP });
     const first = await readRange(file, 0, Math.min(8, size), path);
     const length = headerLength(first, size, path);
     const header = parseHeader(await readRange(file, 8, 8 + length, path), size, path);
@@ -143,7 +146,7 @@ export async function writeSafetensors(
     await Deno.remove(partial).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
-    throw new ResourceError(`Cannot write ${path}: ${(cause as Error).message}`, {
+    throw new ResourceError(`Cannot write ${path}: ${fileReason(cause)}`, {
       cause,
       help: "Check that the folder exists, is writable and has space",
     });

@@ -4,6 +4,7 @@
 
 import { InputError } from "../errors.ts";
 import type { DatasetRecord, Question, ReadOptions } from "./dataset.ts";
+import { fileReason, jsonReason } from "./jsonl.ts";
 import { type JsonObject, objectAt, RecordList, resolveInside, textField } from "./records.ts";
 
 /** Largest JSON file read, in bytes. */
@@ -51,7 +52,9 @@ export async function readVqaRad(
     }
   }
   if (list.records.length === 0) {
-    throw new InputError(`Cannot use ${dir}: ${FILES.train} and ${FILES.test} have no question`);
+    throw new InputError(`Cannot use ${dir}: ${FILES.train} and ${FILES.test} have no question`, {
+      help: "Put the original files there: each is a list of questions",
+    });
   }
   return { records: list.records, skipped: list.skipped };
 }
@@ -62,6 +65,7 @@ function readQuestion(value: unknown, where: string) {
   if (kind !== "open" && kind !== "closed") {
     throw new InputError(
       `Cannot read ${where}: "answer_type" is ${JSON.stringify(kind)}, expected open or closed`,
+      { help: 'Set "answer_type" to OPEN or CLOSED' },
     );
   }
   const question: Question = {
@@ -88,24 +92,33 @@ async function readList(path: string): Promise<unknown[] | undefined> {
   try {
     const { size } = await Deno.stat(path);
     if (size > MAX_FILE_BYTES) {
-      throw new InputError(`Cannot read ${path}: it has more than ${MAX_FILE_BYTES} bytes`);
+      throw new InputError(`Cannot read ${path}: it has more than ${MAX_FILE_BYTES} bytes`, {
+        help: "Split the data set into smaller folders",
+      });
     }
     text = new TextDecoder("utf-8", { fatal: true }).decode(await Deno.readFile(path));
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return undefined;
     if (cause instanceof InputError) throw cause;
-    throw new InputError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
+    const reason = cause instanceof TypeError ? "it is not UTF-8" : fileReason(cause);
+    throw new InputError(`Cannot read ${path}: ${reason}`, {
+      cause,
+      help: "Put a readable JSON file there: a list of questions, in UTF-8",
+    });
   }
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    const { message } = cause as Error; // "… at position 12 (line 3 column 4)"
-    throw new InputError(`Cannot read ${path}: it is not JSON: ${message}`, {
+    throw new InputError(`Cannot read ${path}: it is not JSON: ${jsonReason(cause)}`, {
       cause,
       help: "Get the file again or correct the line",
     });
   }
-  if (!Array.isArray(value)) throw new InputError(`Cannot read ${path}: expected a list`);
+  if (!Array.isArray(value)) {
+    throw new InputError(`Cannot read ${path}: expected a list`, {
+      help: "Put the questions in brackets: [{…}, {…}]",
+    });
+  }
   return value;
 }

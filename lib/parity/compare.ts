@@ -2,6 +2,7 @@
 // |x - ref| <= a + rtol·|ref| for floats, equality for integers. One row per tensor.
 
 import { InputError } from "../errors.ts";
+import { fileReason, jsonReason } from "../data/jsonl.ts";
 import { openSafetensors, type Safetensors } from "../data/safetensors.ts";
 
 /** The verdict on one tensor (or one list, size table, …). */
@@ -149,6 +150,8 @@ export class Fixture {
   }
 }
 
+const FOLDER_HELP = "Give a folder of golden numbers: it holds index.json and config.json";
+
 /**
  * Opens a fixture folder: reads config.json and index.json; tensors are read on demand.
  *
@@ -157,7 +160,9 @@ export class Fixture {
 export async function openFixture(dir: string): Promise<Fixture> {
   const index = await readJson(`${dir}/index.json`);
   if (typeof index?.rtol !== "number" || typeof index?.files !== "object" || !index.files) {
-    throw new InputError(`Cannot use ${dir}/index.json: it needs "rtol" and "files"`);
+    throw new InputError(`Cannot use ${dir}/index.json: it needs "rtol" and "files"`, {
+      help: FOLDER_HELP,
+    });
   }
   return new Fixture(dir, await readJson(`${dir}/config.json`), index);
 }
@@ -231,14 +236,14 @@ async function readJson(path: string): Promise<any> {
   try {
     text = await Deno.readTextFile(path);
   } catch (cause) {
-    throw new InputError(`Cannot read ${path}: ${(cause as Error).message}`, {
-      cause,
-      help: "Give a fixture folder: one with index.json, config.json and .safetensors files",
-    });
+    throw new InputError(`Cannot read ${path}: ${fileReason(cause)}`, { cause, help: FOLDER_HELP });
   }
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new InputError(`Cannot read ${path}: ${(cause as Error).message}`, { cause });
+    throw new InputError(`Cannot read ${path}: it is not JSON: ${jsonReason(cause)}`, {
+      cause,
+      help: "Get the folder of golden numbers again",
+    });
   }
 }

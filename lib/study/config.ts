@@ -2,6 +2,7 @@
 // a layer may only change a field that exists there, to a value of the same kind. Where each value came
 // from is kept, so that a run record can say so.
 
+import { fileReason, jsonReason } from "../data/jsonl.ts";
 import { InputError, UsageError } from "../errors.ts";
 
 /** Anything JSON can hold. */
@@ -40,12 +41,16 @@ export function resolveConfig<T extends object>(
   for (const path of Object.keys(flatten(defaults as Json))) origins[path] = "default";
   for (const { origin, values: changes } of layers) {
     if (!isRecord(changes)) {
-      throw new UsageError(`Cannot use ${origin}: it holds ${kindOf(changes)}, not a record`);
+      throw new UsageError(`Cannot use ${origin}: it holds ${kindOf(changes)}, not a record`, {
+        help: FILE_HELP,
+      });
     }
     apply(values as { [key: string]: Json }, changes, [], origin, origins);
   }
   return { values, origins };
 }
+
+const FILE_HELP = 'Settings are one JSON record of the fields to change, such as {"steps": 240}';
 
 /**
  * Reads one layer from a JSON file; a `$schema` field at its top is allowed and dropped.
@@ -59,11 +64,18 @@ export function readConfigFile(path: string): Layer {
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound
       ? "no such file"
-      : (error as Error).message;
-    throw new InputError(`Cannot read settings from ${path}: ${reason}`, { cause: error });
+      : error instanceof SyntaxError
+      ? `it is not JSON: ${jsonReason(error)}`
+      : fileReason(error);
+    const help = error instanceof SyntaxError
+      ? FILE_HELP
+      : "Give the path of a readable JSON file with the fields to change";
+    throw new InputError(`Cannot read settings from ${path}: ${reason}`, { cause: error, help });
   }
   if (!isRecord(values)) {
-    throw new InputError(`Cannot read settings from ${path}: it holds ${kindOf(values)}`);
+    throw new InputError(`Cannot read settings from ${path}: it holds ${kindOf(values)}`, {
+      help: FILE_HELP,
+    });
   }
   delete values.$schema;
   return { origin: path, values };
@@ -82,7 +94,9 @@ export function setLayer(flags: readonly string[], defaults: object): Layer {
   for (const flag of flags) {
     const equals = flag.indexOf("=");
     if (equals < 1) {
-      throw new UsageError(`Cannot use --set ${flag}: it is not of the form field=value`);
+      throw new UsageError(`Cannot use --set ${flag}: it is not of the form field=value`, {
+        help: `The fields are ${Object.keys(flatten(defaults as Json)).join(", ")}`,
+      });
     }
     const path = flag.slice(0, equals).split(".");
     let at: { [key: string]: Json } = values;
@@ -92,18 +106,21 @@ export function setLayer(flags: readonly string[], defaults: object): Layer {
         throw unknownField("--set", path.slice(0, depth + 1), isRecord(known) ? known : {});
       }
       known = known[key];
-      if (depth === path.length - 1) at[key] = readAs(known, flag.slice(equals + 1));
-      else at = (at[key] ??= {}) as { [key: string]: Json };
+      if (depth === path.length - 1) {
+        at[key] = readAs(known, flag.slice(equals + 1), path.join("."));
+      } else at = (at[key] ??= {}) as { [key: string]: Json };
     });
   }
   return { origin: "--set", values };
 }
 
 /** The value a flag's text stands for; text that does not fit stays text, for the kind check to name. */
-function readAs(model: Json, text: string): Json {
+function readAs(model: Json, text: string, path: string): Json {
   if (typeof model === "string") return text;
   if (Array.isArray(model) && !text.startsWith("[")) {
-    return text === "" ? [] : text.split(",").map((item) => readAs(model[0] ?? null, item.trim()));
+    return text === ""
+      ? []
+      : text.split(",").map((item) => readAs(model[0] ?? null, item.trim(), path));
   }
   const literal = /^(true|false|null|-?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)$/i.test(text);
   if (literal && text !== "" && !Number.isNaN(Number(text))) return Number(text);
@@ -112,7 +129,10 @@ function readAs(model: Json, text: string): Json {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new UsageError(`Cannot read "${text}" of --set as JSON: ${(error as Error).message}`);
+    throw new UsageError(`Cannot use ${path} from --set: "${text}" is not JSON`, {
+      cause: error,
+      help: structured ? repair(model, path, "--set") : "Write true, false and null in lower case",
+    });
   }
 }
 
@@ -137,11 +157,20 @@ function apply(
   }
 }
 
-/** @throws {UsageError} If `value` is not of the kind of `model` */
-function checkKind(model: Json, value: unknown, path: string, origin: string): void {
+/**
+ * @param help the repair; by default that of the field itself, elements of a list get the list's
+ * @throws {UsageError} If `value` is not of the kind of `model`
+ */
+function checkKind(
+  model: Json,
+  value: unknown,
+  path: string,
+  origin: string,
+  help = repair(model, path, origin),
+): void {
   const wrong = (wanted: string) => {
     const shown = JSON.stringify(value) ?? String(value);
-    return new UsageError(`Cannot use ${path} from ${origin}: ${shown} is not ${wanted}`);
+    return new UsageError(`Cannot use ${path} from ${origin}: ${shown} is not ${wanted}`, { help });
   };
   if (typeof value === "number" && !Number.isFinite(value)) throw wrong("a finite number");
   if (model === null) {
@@ -152,18 +181,54 @@ function checkKind(model: Json, value: unknown, path: string, origin: string): v
   }
   if (kindOf(model) !== kindOf(value)) throw wrong(kindOf(model));
   if (Array.isArray(model) && Array.isArray(value) && model.length > 0) {
-    value.forEach((item, i) => checkKind(model[0], item, `${path}[${i}]`, origin));
+    value.forEach((item, i) => checkKind(model[0], item, `${path}[${i}]`, origin, help));
   }
+}
+
+/** What to write instead: the field with the value it has now, or the fields of a record. */
+function repair(model: Json, path: string, origin: string): string {
+  if (isRecord(model)) {
+    const fields = Object.keys(model).map((key) => `${path}.${key}`);
+    return fields.length === 0 ? `Leave ${path} out: it has no fields` : `Set ${oneOf(fields)}`;
+  }
+  const kind = model === null ? "a string, number, boolean or null" : kindOf(model);
+  const value = JSON.stringify(model);
+  const flagValue = typeof model === "string"
+    ? model
+    : Array.isArray(model)
+    ? listText(model)
+    : value;
+  const example = origin === "--set"
+    ? `--set ${path}=${flagValue}`
+    : `"${path.slice(path.lastIndexOf(".") + 1)}": ${value}`;
+  return `Give ${kind}, such as ${example}`;
+}
+
+/** A list as a flag spells it: commas where its elements allow. */
+function listText(list: Json[]): string {
+  return list.every((item) => typeof item === "number") ? list.join(",") : JSON.stringify(list);
+}
+
+/** `a, b or c`. */
+function oneOf(names: string[]): string {
+  return names.length < 2 ? names.join() : `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
 }
 
 function unknownField(origin: string, path: string[], siblings: object): UsageError {
   const names = Object.keys(siblings);
   const wanted = path.at(-1)!;
-  const close = names.toSorted((a, b) => editDistance(wanted, a) - editDistance(wanted, b))[0];
   const above = path.slice(0, -1);
-  const help = close === undefined
+  const full = (name: string) => [...above, name].join(".");
+  const distance = (name: string) => editDistance(wanted.toLowerCase(), name.toLowerCase());
+  // Near: less than half of the longer name differs.
+  const close = names
+    .filter((name) => 2 * distance(name) < Math.max(wanted.length, name.length))
+    .toSorted((a, b) => distance(a) - distance(b))[0];
+  const help = close !== undefined
+    ? `The nearest name is ${full(close)}`
+    : names.length === 0
     ? `${above.join(".")} has no fields`
-    : `The nearest name is ${[...above, close].join(".")}`;
+    : `The fields are ${names.map(full).join(", ")}`;
   return new UsageError(`Cannot use ${origin}: unknown field ${path.join(".")}`, { help });
 }
 

@@ -46,6 +46,8 @@ async function refusal(files: Record<string, string | Uint8Array>): Promise<stri
     await openFiles(files);
   } catch (error) {
     assert.ok(error instanceof InputError, `${error}`);
+    assert.ok(error.help, `no help with: ${error.message}`);
+    assert.doesNotMatch(error.message, /\n|os error|at position/);
     return error.message;
   }
   return "accepted";
@@ -120,6 +122,7 @@ Deno.test("openDataset() ignores a byte order mark, CRLF and blank lines", async
 
 Deno.test("openDataset() names the line and the field of a bad medpack line", async () => {
   const cases: [object | string, RegExp][] = [
+    ['{"id": "b', /manifest\.jsonl line 2: it is not JSON: Unterminated string$/],
     ["{not json", /manifest\.jsonl line 2: it is not JSON/],
     ["[]", /line 2: expected an object/],
     [{ ...LINE, id: 5 }, /line 2: "id" is 5, expected a text/],
@@ -142,6 +145,31 @@ Deno.test("openDataset() names the line and the field of a bad medpack line", as
     await refusal({ ...medpack(), "manifest.jsonl": long }),
     /line 2: it has more than 1000000 bytes/,
   );
+});
+
+Deno.test("openDataset() names a manifest or a list of questions that is a folder", async () => {
+  assert.match(
+    await refusal({ "manifest.jsonl/x": "" }),
+    /^Cannot read [^:]*\/manifest\.jsonl: Is a directory$/,
+  );
+  assert.match(
+    await refusal({ "trainset.json/x": "" }),
+    /^Cannot read [^:]*\/trainset\.json: Is a directory$/,
+  );
+});
+
+Deno.test("openDataset() says what a field of a bad line must be", async () => {
+  const cases: [object, string][] = [
+    [{ modality: 5 }, 'Set "modality" to a text in quotes that is not empty'],
+    [{ split: "dev" }, 'Set "split" to train, val or test'],
+    [{ label: 3 }, 'Set "label" to a text in quotes, or leave it out'],
+  ];
+  for (const [fields, help] of cases) {
+    await assert.rejects(
+      openFiles(medpack({ ...LINE, ...fields })),
+      (e) => e instanceof InputError && e.help === help,
+    );
+  }
 });
 
 Deno.test("openDataset() refuses image paths that lead out of the folder", async () => {

@@ -219,7 +219,10 @@ Deno.test("writeSafetensors() leaves the old file and no rest when it fails", as
 Deno.test("openSafetensors() names a file that is missing or a folder", async () => {
   await assert.rejects(
     openSafetensors("no/such.safetensors"),
-    (e) => e instanceof InputError && e.message.startsWith("Cannot open no/such.safetensors"),
+    (e) =>
+      e instanceof InputError &&
+      e.message === "Cannot open no/such.safetensors: No such file or directory" &&
+      e.help === "Give the path of a readable .safetensors file",
   );
   await assert.rejects(openSafetensors("."), InputError);
 });

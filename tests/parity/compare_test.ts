@@ -63,6 +63,12 @@ Deno.test({
 Deno.test("openFixture() names the file that is missing", async () => {
   await assert.rejects(
     openFixture("no/fixture"),
-    (e) => e instanceof InputError && /no\/fixture\/index\.json/.test(e.message),
+    (e) => {
+      assert.ok(e instanceof InputError);
+      assert.equal(e.message, "Cannot read no/fixture/index.json: No such file or directory");
+      const help = "Give a folder of golden numbers: it holds index.json and config.json";
+      assert.equal(e.help, help);
+      return true;
+    },
   );
 });

@@ -62,6 +62,12 @@ Deno.test("resolveConfig() refuses an unknown field, naming source, field and ne
     "Cannot use tiny.json: unknown field optimizer.lR",
     "The nearest name is optimizer.lr",
   );
+  fails(
+    "tiny.json",
+    { nope: 1 },
+    "Cannot use tiny.json: unknown field nope",
+    "The fields are steps, name, gate, seeds, limit, optimizer",
+  );
   assert.throws(
     () => resolveConfig(DEFAULTS, [{ origin: "f.json", values: JSON.parse('{"__proto__": {}}') }]),
     /^UsageError: Cannot use f.json: unknown field __proto__$/,
@@ -103,7 +109,30 @@ Deno.test("resolveConfig() refuses values of another kind", () => {
     () => resolveConfig(DEFAULTS, [setLayer(["steps=many"], DEFAULTS)]),
     /Cannot use steps from --set: "many" is not a number/,
   );
-  assert.throws(() => setLayer(["optimizer={"], DEFAULTS), /Cannot read "{" of --set as JSON/);
+  assert.throws(
+    () => setLayer(["optimizer={"], DEFAULTS),
+    /Cannot use optimizer from --set: "{" is not JSON/,
+  );
+});
+
+Deno.test("a value of another kind comes with what to write instead", () => {
+  const help = (origin: string, values: unknown) => {
+    try {
+      resolveConfig(DEFAULTS, [{ origin, values }]);
+    } catch (error) {
+      assert.ok(error instanceof UsageError);
+      return error.help;
+    }
+  };
+  assert.equal(help("--set", { steps: "abc" }), "Give a number, such as --set steps=400");
+  assert.equal(help("f.json", { steps: "x" }), 'Give a number, such as "steps": 400');
+  assert.equal(help("f.json", { optimizer: { lr: "x" } }), 'Give a number, such as "lr": 0.001');
+  assert.equal(help("--set", { optimizer: 3 }), "Set optimizer.lr or optimizer.betas");
+  assert.equal(help("--set", { seeds: [1, "x"] }), "Give a list, such as --set seeds=0");
+  assert.equal(
+    help("--set", { optimizer: { betas: 1 } }),
+    "Give a list, such as --set optimizer.betas=0.9,0.95",
+  );
 });
 
 Deno.test("readConfigFile() drops $schema and names a file that is missing or not JSON", () => {
@@ -119,10 +148,16 @@ Deno.test("readConfigFile() drops $schema and names a file that is missing or no
         readConfigFile(`${dir}/${name}`);
       } catch (error) {
         assert.ok(error instanceof InputError);
+        assert.ok(error.help);
+        assert.doesNotMatch(error.message, /\n|os error|position/);
         return error.message.replace(dir, ".");
       }
     };
-    assert.match(message("bad.json")!, /^Cannot read settings from .\/bad.json: /);
+    assert.match(message("bad.json")!, /^Cannot read settings from .\/bad.json: it is not JSON: /);
+    Deno.writeTextFileSync(`${dir}/word.json`, '{\n  "steps": many\n}');
+    assert.match(message("word.json")!, /word.json: it is not JSON: Unexpected token 'm' in /);
+    Deno.mkdirSync(`${dir}/folder.json`);
+    assert.match(message("folder.json")!, /folder.json: Is a directory$/);
     assert.equal(message("list.json"), "Cannot read settings from ./list.json: it holds a list");
     assert.equal(message("gone.json"), "Cannot read settings from ./gone.json: no such file");
   } finally {
