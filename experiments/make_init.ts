@@ -45,7 +45,7 @@ await runCommand({
     },
   },
   examples: [
-    ["deno task make-init", "what the repository holds"],
+    ["deno task make-init", "a new common start; results will differ from the log's"],
     ["deno task make-init --steps 100 --out experiments/init/trial.safetensors", "a short trial"],
   ],
 }, async ({ flags, signal, print, terminal }) => {
