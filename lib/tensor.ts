@@ -3,6 +3,7 @@
 
 import type { GpuBuffer } from "./gpu/buffers.ts";
 import type { Gpu } from "./gpu/device.ts";
+import { isPacked, type PackedFormat, packedRow, unpackRows } from "./packed_layout.ts";
 
 /**
  * An op's gradient: takes dL/dy, returns dL/dx for each input, `null` where there is none. `needs[i]`
@@ -16,8 +17,11 @@ export interface Node {
   readonly backward: BackwardFn;
 }
 
-/** Element types. `f16` and `bf16` are stored two to a 32-bit word, low half first. */
-export type DType = "f32" | "i32" | "u32" | "f16" | "bf16";
+/**
+ * Element types. `f16` and `bf16` are stored two to a 32-bit word, low half first; `int8` and `int4` are
+ * matrices of packed rows (lib/packed_layout.ts), weights that linear layers and look-ups unpack as they read.
+ */
+export type DType = "f32" | "i32" | "u32" | "f16" | "bf16" | PackedFormat;
 
 /** Sizes along each axis. */
 export type Shape = readonly number[];
@@ -30,6 +34,10 @@ export function sizeOf(shape: Shape): number {
 /** Bytes a tensor takes, rounded up to whole 32-bit words. */
 export function bytesOf(shape: Shape, dtype: DType): number {
   const n = sizeOf(shape);
+  if (isPacked(dtype)) {
+    const columns = shape.at(-1) ?? 0;
+    return columns === 0 ? 0 : n / columns * packedRow(columns, dtype).rowBytes;
+  }
   return dtype === "f16" || dtype === "bf16" ? 4 * Math.ceil(n / 2) : 4 * n;
 }
 
@@ -148,6 +156,25 @@ export class Tensor {
     return tensor;
   }
 
+  /**
+   * A tensor of any dtype from its stored bytes: halves as 16-bit patterns, packed rows as they are in a file.
+   *
+   * @throws {TypeError} If the number of bytes is not that of the shape
+   */
+  static fromBytes(gpu: Gpu, bytes: Uint8Array, shape: Shape, dtype: DType): Tensor {
+    const wanted = dtype === "f16" || dtype === "bf16" ? 2 * sizeOf(shape) : bytesOf(shape, dtype);
+    if (bytes.length !== wanted) {
+      throw new TypeError(
+        `Cannot make a (${
+          shape.join(", ")
+        }) ${dtype} tensor from ${bytes.length} bytes: it takes ${wanted}`,
+      );
+    }
+    const tensor = Tensor.empty(gpu, shape, dtype);
+    if (bytes.length > 0) gpu.write(tensor.buffer, bytes);
+    return tensor;
+  }
+
   /** The device buffer. */
   get buffer(): GpuBuffer {
     if (this.#disposed) {
@@ -209,7 +236,7 @@ export class Tensor {
     if (--this.#storage.references === 0) this.gpu.buffers.give(this.#storage.buffer);
   }
 
-  /** Reads the contents back; halves are widened to f32. */
+  /** Reads the contents back; halves and packed rows are widened to f32. */
   async read(): Promise<HostData> {
     return (await readAll([this]))[0];
   }
@@ -251,6 +278,9 @@ export async function readAll(tensors: readonly Tensor[]): Promise<HostData[]> {
         return new Int32Array(raw[i]);
       case "u32":
         return new Uint32Array(raw[i]);
+      case "int8":
+      case "int4":
+        return unpackRows(new Uint8Array(raw[i]), t.dim(-1), t.dtype);
       default:
         return widen(new Uint16Array(raw[i]).subarray(0, t.size), t.dtype);
     }

@@ -11,9 +11,11 @@ const ROOMS: { name: string; holds: RegExp; only?: string[]; not?: string[] }[] 
   { name: "errors", holds: /^lib\/errors\.ts$/, only: [] },
   { name: "std_cli", holds: /^lib\/std_cli\//, only: [] },
   { name: "kernels", holds: /^kernels\//, only: [] },
-  { name: "data", holds: /^lib\/data\//, only: ["errors"] },
+  // Bytes of quantized weights: files and the device have them alike.
+  { name: "packed layout", holds: /^lib\/packed_layout\.ts$/, only: [] },
+  { name: "data", holds: /^lib\/data\//, only: ["errors", "packed layout"] },
   { name: "gpu", holds: /^lib\/gpu\/(?!(pointwise|rows|accumulate)\.ts)/, only: ["errors"] },
-  { name: "tensor", holds: /^lib\/tensor\.ts$/, only: ["gpu"] },
+  { name: "tensor", holds: /^lib\/tensor\.ts$/, only: ["gpu", "packed layout"] },
   // The second storey of lib/gpu: three files that launch kernels over tensors. They stand on lib/tensor.ts and
   // below autograd, which needs one of them (sums of gradients) and knows no ops.
   { name: "launch", holds: /^lib\/gpu\//, not: ["data"] },
@@ -42,6 +44,10 @@ const PACKAGES: Record<string, string[]> = {
   "plotly.js": ["show", "tests"],
   "plotly.js-dist-min": ["show", "tests"],
   "onnxruntime-node": ["cli", "tests"],
+  "@huggingface/tokenizers": ["data", "tests"],
+  "@huggingface/hub": ["cli", "tests"],
+  "dicom-parser": ["data", "tests"],
+  "nifti-reader-js": ["data", "tests"],
   "@std/cli/parse-args": ["cli", "tests"],
 };
 
