@@ -9,6 +9,7 @@ import { keepSite, type Site, within } from "../nn/site.ts";
 import { add } from "../ops/add.ts";
 import { attention } from "../ops/attention.ts";
 import type { AttentionMask } from "../ops/attention_mask.ts";
+import { attendCached, type CacheView } from "../ops/cached_attention.ts";
 import { linear } from "../ops/linear.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
 import { rope, type RopeTables } from "../ops/rope.ts";
@@ -31,7 +32,8 @@ export interface Layout {
   tokens: number;
   rows: { [E in Expert]?: RowIndex };
   rope: { [E in Expert]?: RopeTables };
-  mask: AttentionMask;
+  /** Who attends to whom within the pass; or, at inference, the cache that the pass adds to and attends to. */
+  mask: AttentionMask | CacheView;
 }
 
 /** Choices of one pass that change gradients or skip work, never values that are used. */
@@ -107,7 +109,7 @@ export function decoderLayer(
     const attn = p.sub(`${e}.layers.${index}.attn`);
     projectHeads(heads, e, x[e]!, attn, rotary, config, within(here, "attn"));
   }
-  const mixed = mixHeads(heads, layout, blocked, needUnd);
+  const mixed = mixHeads(heads, layout, index, blocked, needUnd);
 
   const out: Streams = {};
   for (const e of EXPERTS) {
@@ -154,16 +156,22 @@ function projectHeads(
  * from cut-off und keys and values; where und rows need a gradient too, they get a pass of their own.
  * Queries whose rows nobody reads are cut off: a gradient of zeros would be carried down the whole expert.
  */
-function mixHeads(heads: Heads, layout: Layout, blocked: boolean, needUnd: boolean): Streams {
+function mixHeads(
+  heads: Heads,
+  layout: Layout,
+  index: number,
+  blocked: boolean,
+  needUnd: boolean,
+): Streams {
   const { und, gen } = layout.rows;
   const { q, k, v } = heads;
-  const attend = (q: Streams, k: Streams, v: Streams) =>
-    attention(
-      mergeStreams(q, layout),
-      mergeStreams(k, layout),
-      mergeStreams(v, layout),
-      layout.mask,
-    );
+  const { mask } = layout;
+  const attend = (q: Streams, k: Streams, v: Streams) => {
+    const [allQ, allK, allV] = [q, k, v].map((part) => mergeStreams(part, layout));
+    return "kind" in mask
+      ? attendCached(allQ, allK, allV, mask, index)
+      : attention(allQ, allK, allV, mask);
+  };
   const cut = (part: Streams, e: Expert): Streams => {
     const rows = part[e];
     return rows ? { ...part, [e]: detach(rows) } : part;

@@ -57,11 +57,7 @@ export class UniMedVL {
   ): Outputs {
     const site = options.site ?? keepSite;
     const p = this.parameters;
-    const inputs: Streams = {};
-    const und = this.#undInputs(batch, site);
-    if (und) inputs.und = und;
-    if (batch.latent) inputs.gen = site("latent.embed", this.#genInputs(batch));
-
+    const inputs = this.embed(batch, site);
     const needUnd = batch.textTarget !== undefined || options.allHidden === true ||
       site !== keepSite;
     const streams = { ...inputs };
@@ -80,6 +76,15 @@ export class UniMedVL {
     return out;
   }
 
+  /** What the decoder reads: embedded text and image tokens of each expert, rows in packed order. */
+  embed(batch: Omit<Batch, "undIndexes" | "genIndexes">, site: Site = keepSite): Streams {
+    const inputs: Streams = {};
+    const und = this.#undInputs(batch, site);
+    if (und) inputs.und = und;
+    if (batch.latent) inputs.gen = site("latent.embed", this.#genInputs(batch.latent));
+    return inputs;
+  }
+
   /** The flow head: final-normed gen rows (M, C) → velocities (M, latent numbers). */
   velocity(rows: Tensor): Tensor {
     const p = this.parameters;
@@ -91,7 +96,7 @@ export class UniMedVL {
     this.parameters.dispose();
   }
 
-  #undInputs(batch: Batch, site: Site): Tensor | undefined {
+  #undInputs(batch: Pick<Batch, "text" | "vit">, site: Site): Tensor | undefined {
     const p = this.parameters;
     const { text, vit } = batch;
     const words = text && site("text.embed", gatherRows(p.get("text.embed.weight"), text.ids));
@@ -99,13 +104,12 @@ export class UniMedVL {
       encodePatches(vit.patches, vit.positions, vit.mask, p, this.config.vision, site);
     const images = vit && features && connect(features, vit.places, p, site);
     if (!words || !images) return words ?? images;
-    return mergeRows([words, images], [text.rows, vit.rows], batch.undIndexes.length);
+    return mergeRows([words, images], [text.rows, vit.rows], text.rows.size + vit.rows.size);
   }
 
   /** Noisy latents → decoder width, plus timestep and position. */
-  #genInputs(batch: Batch): Tensor {
+  #genInputs({ noisy, positions, features, timeRows }: NonNullable<Batch["latent"]>): Tensor {
     const p = this.parameters;
-    const { noisy, positions, features, timeRows } = batch.latent!;
     const projected = linear(noisy, p.get("latent.in.weight"), p.get("latent.in.bias"));
     const time = timeEmbedding(features, p);
     const placed = add(projected, gatherRows(time, timeRows));
