@@ -8,19 +8,31 @@ import { headerLength, parseHeader, type TensorInfo } from "./safetensors_header
 
 export type { Dtype, TensorInfo } from "./safetensors_header.ts";
 
-/** An open file; {@link close} it when done. */
+/** File handles of one {@link Safetensors} at most, that is reads that run at the same time. */
+const MOST_HANDLES = 8;
+
+/**
+ * An open file; {@link Safetensors.close} it when done. Reads may overlap: each has a handle of its own, since a
+ * handle has one position, and one that finds all in use waits its turn.
+ */
 export class Safetensors {
-  /** Serialises seek + read: they share the file's position. */
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #free: Deno.FsFile[];
+  readonly #waiting: ((handle: Deno.FsFile) => void)[] = [];
+  #open = 1;
+  #closed = false;
 
   constructor(
     readonly path: string,
-    private readonly file: Deno.FsFile,
+    file: Deno.FsFile,
     /** By name, in the order of the header; offsets are in the file. */
     readonly tensors: ReadonlyMap<string, TensorInfo>,
     /** The header's `__metadata__`. */
     readonly metadata: ReadonlyMap<string, string>,
-  ) {}
+    /** What tells the opened file from another that took its place. */
+    private readonly identity: string,
+  ) {
+    this.#free = [file];
+  }
 
   /** The tensor's dtype, shape and place. @throws {InputError} If the file has no such tensor */
   info(name: string): TensorInfo {
@@ -30,11 +42,48 @@ export class Safetensors {
   }
 
   /** The tensor's bytes, little-endian. */
-  read(name: string): Promise<Uint8Array<ArrayBuffer>> {
+  async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
     const { begin, end } = this.info(name);
-    const task = this.#queue.then(() => readRange(this.file, begin, end, this.path));
-    this.#queue = task.catch(() => undefined); // the caller sees the error; the queue goes on
-    return task;
+    return await this.readRange(name, 0, end - begin);
+  }
+
+  /**
+   * Bytes `begin` to `end` of a tensor, counted from its first one. One call of the system where the system
+   * can: the range goes to `into` as it is read, and other work may go on meanwhile.
+   *
+   * @param into where they go, exactly `end - begin` bytes; default: fresh memory
+   * @throws {RangeError} If the range leaves the tensor
+   * @throws {TypeError} If `into` has another length
+   * @throws {InputError} If the file is cut short or was replaced since it was opened
+   */
+  async readRange(name: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer>>;
+  async readRange<T extends Uint8Array>(
+    name: string,
+    begin: number,
+    end: number,
+    into: T,
+  ): Promise<T>;
+  async readRange(name: string, begin: number, end: number, into?: Uint8Array) {
+    const info = this.info(name);
+    const whole = Number.isInteger(begin) && Number.isInteger(end);
+    if (!whole || begin < 0 || begin > end || end > info.end - info.begin) {
+      throw new RangeError(
+        `Cannot read bytes ${begin} to ${end} of ${name}: it has ${info.end - info.begin}`,
+      );
+    }
+    const bytes = into ?? new Uint8Array(end - begin);
+    if (bytes.length !== end - begin) {
+      throw new TypeError(
+        `Cannot read bytes ${begin} to ${end} of ${name} into ${bytes.length} bytes`,
+      );
+    }
+    const handle = await this.#take();
+    try {
+      await readInto(handle, info.begin + begin, bytes, this.path);
+    } finally {
+      this.#give(handle);
+    }
+    return bytes;
   }
 
   /** A tensor of dtype F32, F16 or BF16 as f32. @throws {InputError} On another dtype */
@@ -53,8 +102,45 @@ export class Safetensors {
     return new Int32Array((await this.read(name)).buffer);
   }
 
+  /** Closes the file; reads that are under way end first. */
   close() {
-    this.file.close();
+    this.#closed = true;
+    for (const handle of this.#free.splice(0)) handle.close();
+  }
+
+  async #take(): Promise<Deno.FsFile> {
+    if (this.#closed) throw new InputError(`Cannot read ${this.path}: it was closed`);
+    const free = this.#free.pop();
+    if (free) return free;
+    if (this.#open === MOST_HANDLES) {
+      return await new Promise((resolve) => this.#waiting.push(resolve));
+    }
+    this.#open++;
+    try {
+      return await this.#another();
+    } catch (error) {
+      this.#open--;
+      throw error;
+    }
+  }
+
+  /** One more handle, on the very file whose header was checked. */
+  async #another(): Promise<Deno.FsFile> {
+    const handle = await openFile(this.path);
+    try {
+      if (identityOf(await handle.stat()) === this.identity) return handle;
+      throw new InputError(`Cannot read ${this.path}: it changed while it was in use`);
+    } catch (error) {
+      handle.close();
+      throw error;
+    }
+  }
+
+  #give(handle: Deno.FsFile) {
+    const next = this.#waiting.shift();
+    if (next) next(handle);
+    else if (this.#closed) handle.close();
+    else this.#free.push(handle);
   }
 
   #wrong(name: string, wanted: string): InputError {
@@ -72,34 +158,46 @@ const OPEN_HELP = "Give the path of a readable .safetensors file";
  * @throws {InputError} If the file is missing, unreadable or malformed
  */
 export async function openSafetensors(path: string): Promise<Safetensors> {
-  let file: Deno.FsFile;
+  const file = await openFile(path);
   try {
-    file = await Deno.open(path);
-  } catch (cause) {
-    throw new InputError(`Cannot open ${path}: ${fileReason(cause)}`, { cause, help: OPEN_HELP });
-  }
-  try {
-    const { size, isFile } = await file.stat();
+    const stat = await file.stat();
+    const { size, isFile } = stat;
     if (!isFile) throw new InputError(`Cannot open ${path}: it is not a file`, { help: OPEN_HELP });
     const first = await readRange(file, 0, Math.min(8, size), path);
     const length = headerLength(first, size, path);
     const header = parseHeader(await readRange(file, 8, 8 + length, path), size, path);
-    return new Safetensors(path, file, header.tensors, header.metadata);
+    return new Safetensors(path, file, header.tensors, header.metadata, identityOf(stat));
   } catch (error) {
     file.close();
     throw error;
   }
 }
 
+async function openFile(path: string): Promise<Deno.FsFile> {
+  try {
+    return await Deno.open(path);
+  } catch (cause) {
+    throw new InputError(`Cannot open ${path}: ${fileReason(cause)}`, { cause, help: OPEN_HELP });
+  }
+}
+
+function identityOf({ dev, ino, size, mtime }: Deno.FileInfo): string {
+  return [dev, ino, size, mtime?.getTime()].join();
+}
+
 async function readRange(file: Deno.FsFile, begin: number, end: number, path: string) {
   const bytes = new Uint8Array(end - begin);
+  await readInto(file, begin, bytes, path);
+  return bytes;
+}
+
+async function readInto(file: Deno.FsFile, begin: number, bytes: Uint8Array, path: string) {
   await file.seek(begin, Deno.SeekMode.Start);
   for (let at = 0; at < bytes.length;) {
     const n = await file.read(bytes.subarray(at));
     if (n === null) throw new InputError(`Cannot read ${path}: it ends at byte ${begin + at}`);
     at += n;
   }
-  return bytes;
 }
 
 /** One tensor to write. f32 data may be stored as F32, F16 or BF16. */

@@ -1,9 +1,15 @@
-// Model configs from the reference's JSON files: a fixture's `config.json` with everything nested, or the
-// files of a released folder.
+// Model configs from the reference's JSON files, nested in `config.json` or beside it as released, and from our
+// own `config.json`.
 
 import { InputError, UsageError } from "../errors.ts";
 import { type AutoencoderConfig, checkAutoencoderConfig } from "./autoencoder.ts";
-import { configProblem, FLUX_AUTOENCODER, type UniMedVLConfig } from "./config.ts";
+import {
+  type ConfigProblem,
+  configProblem,
+  FLUX_AUTOENCODER,
+  type UniMedVLConfig,
+} from "./config.ts";
+import { OWN_KIND, ownConfig } from "./own_config.ts";
 
 type Json = Record<string, unknown>;
 
@@ -12,10 +18,15 @@ class Section {
   constructor(
     /** The file as errors name it. */
     readonly file: string,
-    private readonly values: Json,
+    readonly values: Json,
     /** Path of the object in its file, with a dot behind it. */
     private readonly path = "",
   ) {}
+
+  /** True for the `config.json` of lib/model/own_config.ts. */
+  get own(): boolean {
+    return this.values.kind === OWN_KIND;
+  }
 
   has(name: string): boolean {
     return this.values[name] !== undefined;
@@ -28,8 +39,8 @@ class Section {
     throw this.wrong(name, `${name} must be a number`);
   }
 
-  numbers(name: string): number[] {
-    const value = this.values[name];
+  numbers(name: string, fallback?: number[]): number[] {
+    const value = this.has(name) ? this.values[name] : fallback;
     if (Array.isArray(value) && value.every((v) => typeof v === "number")) return value;
     throw this.wrong(name, `${name} must be a list of numbers`);
   }
@@ -63,9 +74,10 @@ class Section {
 }
 
 /**
- * Reads a model config from the reference's files: `config.json` with nested `llm_config`, `vit_config`
- * and `vae_config`, or a released folder's `llm_config.json` and `vit_config.json`, where the ViT depth is
- * one more than what is built and the autoencoder is FLUX's. Settings that the released loaders override
+ * Reads a model config from a folder. Either our own `config.json`, or the reference's: a part that
+ * `config.json` holds as `llm_config`, `vit_config` or `vae_config` is read there, else from
+ * `llm_config.json` and `vit_config.json`, where the ViT depth is one more than what is built; without
+ * `vae_config`, or with one that names no layers, the autoencoder is FLUX's. Settings that the released loaders override
  * (`layer_module`, `qk_norm`) are looked at in nested configs only.
  *
  * @param dir folder holding the files
@@ -74,15 +86,30 @@ class Section {
 export async function readConfig(dir: string): Promise<UniMedVLConfig> {
   const main = await readObject(`${dir}/config.json`, true) ??
     new Section(`${dir}/config.json`, {});
+  if (main.own) {
+    const config = ownConfig(main.file, main.values);
+    const problem = configProblem(config);
+    if (problem) throw refuse(main.file, problem);
+    if (config.latent.kind === "autoencoder") checked(config.latent.autoencoder, main.file);
+    return config;
+  }
   const nested = main.has("llm_config") || main.has("vit_config");
-  const llm = nested ? main.section("llm_config") : await readObject(`${dir}/llm_config.json`);
-  const vit = nested ? main.section("vit_config") : await readObject(`${dir}/vit_config.json`);
-  if (nested) {
+  const part = async (name: string) => {
+    const beside = `${dir}/${name}.json`;
+    if (!nested) return await readObject(beside);
+    return main.has(name)
+      ? main.section(name)
+      : await readObject(beside, true) ?? main.section(name);
+  };
+  const llm = await part("llm_config");
+  const vit = await part("vit_config");
+  const nestedVit = vit.file === main.file;
+  if (llm.file === main.file) {
     llm.only("layer_module", "Qwen2MoTDecoderLayer");
     llm.only("qk_norm", true);
     llm.only("tie_word_embeddings", false);
-    vit.only("rope", false);
   }
+  if (nestedVit) vit.only("rope", false);
   llm.only("hidden_act", "silu");
   llm.only("rope_scaling", null);
   llm.only("use_sliding_window", false);
@@ -106,7 +133,7 @@ export async function readConfig(dir: string): Promise<UniMedVLConfig> {
     vision: {
       hiddenSize: vit.number("hidden_size"),
       intermediateSize: vit.number("intermediate_size"),
-      numHiddenLayers: vit.number("num_hidden_layers") - (nested ? 0 : 1),
+      numHiddenLayers: vit.number("num_hidden_layers") - (nestedVit ? 0 : 1),
       numAttentionHeads: vit.number("num_attention_heads"),
       numChannels: vit.number("num_channels", 3),
       imageSize,
@@ -129,35 +156,41 @@ export async function readConfig(dir: string): Promise<UniMedVLConfig> {
   };
   const problem = configProblem(config);
   if (problem) {
-    const { field, what, help } = problem;
-    const file = field.startsWith("language")
-      ? llm.file
-      : field.startsWith("vision")
-      ? vit.file
-      : main.file;
-    throw new InputError(`Cannot read ${file}: ${what}`, { help });
+    const { field } = problem;
+    const part = field.startsWith("language") ? llm : field.startsWith("vision") ? vit : main;
+    throw refuse(part.file, problem);
   }
   return config;
 }
 
+function refuse(file: string, { what, help }: ConfigProblem): InputError {
+  return new InputError(`Cannot read ${file}: ${what}`, { help });
+}
+
+/** A section with `ch` or `ch_mult` is complete; a short one, as on the hub, means FLUX's autoencoder. */
 function readAutoencoder(vae: Section): AutoencoderConfig {
-  const config: AutoencoderConfig = {
-    resolution: vae.number("resolution"),
-    inChannels: vae.number("in_channels"),
-    downsample: vae.number("downsample"),
-    ch: vae.number("ch"),
-    outCh: vae.number("out_ch"),
-    chMult: vae.numbers("ch_mult"),
-    numResBlocks: vae.number("num_res_blocks"),
-    zChannels: vae.number("z_channels"),
-    scaleFactor: vae.number("scale_factor"),
-    shiftFactor: vae.number("shift_factor"),
-  };
+  const short = !vae.has("ch") && !vae.has("ch_mult");
+  const flux: Partial<AutoencoderConfig> = short ? FLUX_AUTOENCODER : {};
+  return checked({
+    resolution: vae.number("resolution", flux.resolution),
+    inChannels: vae.number("in_channels", flux.inChannels),
+    downsample: vae.number("downsample", flux.downsample),
+    ch: vae.number("ch", flux.ch),
+    outCh: vae.number("out_ch", flux.outCh),
+    chMult: vae.numbers("ch_mult", flux.chMult),
+    numResBlocks: vae.number("num_res_blocks", flux.numResBlocks),
+    zChannels: vae.number("z_channels", flux.zChannels),
+    scaleFactor: vae.number("scale_factor", flux.scaleFactor),
+    shiftFactor: vae.number("shift_factor", flux.shiftFactor),
+  }, vae.file);
+}
+
+function checked(config: AutoencoderConfig, file: string): AutoencoderConfig {
   try {
     checkAutoencoderConfig(config);
   } catch (cause) {
     if (!(cause instanceof UsageError)) throw cause;
-    const message = `Cannot read ${vae.file}: ${cause.message}`;
+    const message = `Cannot read ${file}: ${cause.message}`;
     throw new InputError(message, { cause, ...(cause.help ? { help: cause.help } : {}) });
   }
   return config;
