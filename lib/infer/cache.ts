@@ -64,7 +64,9 @@ export class CachePool {
     if (page === undefined) {
       throw new ResourceError(
         `Cannot read on: the cache holds ${this.capacity} tokens, all in use`,
-        { help: "ask for a larger context (--context), or for fewer or smaller images and answers" },
+        {
+          help: "ask for a larger context (--context), or for fewer or smaller images and answers",
+        },
       );
     }
     this.#references[page] = 1;

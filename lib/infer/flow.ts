@@ -24,15 +24,19 @@ export interface DrawOptions {
 }
 
 /**
- * The time grid: `τ = linspace(1, 0, points)`, `t = s·τ / (1 + (s − 1)·τ)`.
+ * The time grid: `τ = linspace(1, 0, points)`, `t = s·τ / (1 + (s − 1)·τ)`, every step rounded to f32 and the
+ * second half counted from the end, as the reference's tensor library does: bounds of guidance are compared
+ * with these numbers.
  *
  * @throws {RangeError} If there are fewer than two points
  */
 export function timeGrid(points: number, shift: number): number[] {
   if (!(points >= 2)) throw new RangeError(`Cannot make a time grid of ${points} points`);
+  const f = Math.fround;
+  const step = f(-1 / (points - 1));
   return Array.from({ length: points }, (_, i) => {
-    const tau = 1 - i / (points - 1);
-    return (shift * tau) / (1 + (shift - 1) * tau);
+    const tau = i < points / 2 ? f(1 + f(step * i)) : f(0 - f(step * (points - 1 - i)));
+    return f(f(shift * tau) / f(1 + f((shift - 1) * tau)));
   });
 }
 

@@ -14,7 +14,7 @@ import { silu } from "../ops/unary.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Batch } from "./batch.ts";
 import type { UniMedVLConfig } from "./config.ts";
-import { decode, type DecoderOptions, type Streams } from "./language.ts";
+import { decode, type DecoderOptions, type Expert, type Streams } from "./language.ts";
 import { connect, encodePatches } from "./vision.ts";
 
 /** What a forward pass gives. */
@@ -33,17 +33,38 @@ export interface Outputs {
   flowLoss?: Tensor;
 }
 
+/** Where decoder layers come from when the device does not hold them all: see layer_stream.ts. */
+export interface LayerSource {
+  /** Weights of layer `index` for the experts, under their full names; valid until released. */
+  take(index: number, experts: readonly Expert[]): Promise<Parameters>;
+  release(index: number): Promise<void> | void;
+  dispose(): void;
+}
+
 /** A model: config and weights on one device. */
 export class UniMedVL {
   readonly gpu: Gpu;
   readonly config: UniMedVLConfig;
   /** Weights under our names (see weights.ts). */
   readonly parameters: Parameters;
+  /** Set when decoder layers are streamed: then they are not among `parameters`. */
+  readonly layers: LayerSource | undefined;
 
-  constructor(gpu: Gpu, config: UniMedVLConfig, parameters: Parameters) {
+  constructor(gpu: Gpu, config: UniMedVLConfig, parameters: Parameters, layers?: LayerSource) {
     this.gpu = gpu;
     this.config = config;
     this.parameters = parameters;
+    this.layers = layers;
+  }
+
+  /** Weights of a decoder layer, wherever they are; give them back with `releaseLayer`. */
+  layerWeights(index: number, experts: readonly Expert[]): Promise<Parameters> | Parameters {
+    return this.layers ? this.layers.take(index, experts) : this.parameters;
+  }
+
+  /** Says that the work with a layer is recorded. */
+  releaseLayer(index: number): Promise<void> | void {
+    return this.layers?.release(index);
   }
 
   /**
@@ -94,6 +115,7 @@ export class UniMedVL {
   /** Gives the weights back. */
   dispose(): void {
     this.parameters.dispose();
+    this.layers?.dispose();
   }
 
   #undInputs(batch: Pick<Batch, "text" | "vit">, site: Site): Tensor | undefined {

@@ -2,6 +2,8 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import type { Fixture, Row } from "./compare.ts";
+import { checkInferImage } from "./infer_image.ts";
+import { checkInferText } from "./infer_text.ts";
 import { checkModules } from "./modules.ts";
 import { checkOps } from "./ops.ts";
 import { checkOptim } from "./optim.ts";
@@ -11,7 +13,17 @@ import { checkTransforms } from "./transforms.ts";
 import { checkVae } from "./vae.ts";
 
 /** In the order they run: small parts first. */
-export const GROUPS = ["ops", "vae", "packing", "transforms", "optim", "train", "steps"] as const;
+export const GROUPS = [
+  "ops",
+  "vae",
+  "packing",
+  "transforms",
+  "optim",
+  "train",
+  "steps",
+  "infer_text",
+  "infer_image",
+] as const;
 export type Group = typeof GROUPS[number];
 
 /** Runs one group over an open fixture. */
@@ -31,5 +43,9 @@ export async function runGroup(group: Group, gpu: Gpu, fixture: Fixture): Promis
       return await checkTrain(gpu, fixture);
     case "steps":
       return await checkSteps(gpu, fixture);
+    case "infer_text":
+      return await checkInferText(gpu, fixture);
+    case "infer_image":
+      return await checkInferImage(gpu, fixture);
   }
 }
