@@ -3,7 +3,8 @@
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
 // grid     x over columns, y over rows, z over splits of k; one workgroup per GROUP_X × GROUP_Y tiles
-// parts    common/matmul_block.wgsl, common/matmul_access.wgsl; all strides multiples of 4
+// parts    common/matmul_block.wgsl, common/matmul_access.wgsl, and common/matmul_b.wgsl or, for packed b,
+//          common/matmul_b_packed.wgsl with an unpack_ part; all strides multiples of 4, of packed b in words
 
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
@@ -12,6 +13,7 @@ override ROW_BLOCKS: u32 = 2;     // 1 or 2
 override COLUMN_BLOCKS: u32 = 2;  // 1 or 2
 override GROUP_X: u32 = 8;
 override GROUP_Y: u32 = 8;
+alias stored_b = vec4f;           // u32: packed rows
 
 struct Params {
   rows: u32, columns: u32, inner: u32,
@@ -22,7 +24,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
-@group(0) @binding(1) var<storage, read> b: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<stored_b>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(4) var<uniform> params: Params;

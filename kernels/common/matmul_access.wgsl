@@ -1,5 +1,5 @@
-// Operand access of the matmul kernels, 16 bytes at a time: all strides and starts are multiples of 4. Rows
-// and columns past the end repeat the last ones (their products are never stored); k past the end reads
+// Left operand and result of the matmul kernels, 16 bytes at a time: all strides and starts are multiples of 4.
+// Rows and columns past the end repeat the last ones (their products are never stored); k past the end reads
 // as zero.
 
 fn a_along_m(k: u32, m: u32) -> vec4f {
@@ -22,29 +22,6 @@ fn load_a(row: u32, k: u32) -> mat4x4f {
     a[min(row + 1u, last) * stride + at],
     a[min(row + 2u, last) * stride + at],
     a[min(row + 3u, last) * stride + at],
-  );
-}
-
-fn b_along_n(k: u32, n: u32) -> vec4f {
-  let at = (min(k, params.inner - 1u) * params.b_stride + n) / 4u;
-  return select(vec4f(), b[at], k < params.inner);
-}
-
-fn load_b(k: u32, column: u32) -> mat4x4f {
-  if (TRANSPOSE_B == 0u) {
-    let n = min(params.b_start + column, params.b_stride - 4u);
-    return mat4x4f(b_along_n(k, n), b_along_n(k + 1u, n), b_along_n(k + 2u, n), b_along_n(k + 3u, n));
-  }
-  let at = (params.b_start + k) / 4u;
-  let stride = params.b_stride / 4u;
-  let last = params.columns - 1u;
-  return transpose(
-    mat4x4f(
-      b[min(column, last) * stride + at],
-      b[min(column + 1u, last) * stride + at],
-      b[min(column + 2u, last) * stride + at],
-      b[min(column + 3u, last) * stride + at],
-    ),
   );
 }
 

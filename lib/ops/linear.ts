@@ -4,14 +4,17 @@ import { record } from "../autograd.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
 import { columnSum } from "./column_sum.ts";
 import { product } from "./matmul_launch.ts";
+import { isPackedDType } from "./packed_rows.ts";
 
 /**
- * Linear map `y = x Wᵀ + b` of the last axis; the bias is added as the product is stored.
+ * Linear map `y = x Wᵀ + b` of the last axis; the bias is added as the product is stored. Packed weights are
+ * unpacked as they are read; the sums are f32.
  *
  * Gradients: `dx = dy W`, `dW = dyᵀ x`, `db = Σ_rows dy`. Without rows, `y` is empty and the gradients are zero.
+ * Packed weights have no gradient of their own.
  *
  * @param x (…, in)
- * @param weight (out, in)
+ * @param weight (out, in) of f32, bf16, f16, int8 or int4
  * @param bias (out), or absent
  * @returns (…, out)
  * @throws {TypeError} If a shape or dtype does not fit
@@ -19,10 +22,11 @@ import { product } from "./matmul_launch.ts";
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const [columns, inner] = weight.shape;
   const fits = weight.shape.length === 2 && x.shape.length > 0 && x.dim(-1) === inner;
-  if (!fits || x.dtype !== "f32" || weight.dtype !== "f32") {
+  const packed = isPackedDType(weight.dtype);
+  if (!fits || x.dtype !== "f32" || !(packed || weight.dtype === "f32")) {
     throw new TypeError(
       `Cannot map a (${x.shape.join(", ")}) ${x.dtype} tensor by (${weight.shape.join(", ")}) ` +
-        `${weight.dtype} weights: expected (…, in) and (out, in), both f32`,
+        `${weight.dtype} weights: expected f32 (…, in) and (out, in) of f32, bf16, f16, int8 or int4`,
     );
   }
   if (bias && (bias.shape.length !== 1 || bias.shape[0] !== columns || bias.dtype !== "f32")) {
@@ -52,7 +56,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
         transposeB: false,
       })
       : null;
-    const dweight = needs[1]
+    const dweight = needs[1] && !packed
       ? product(dy, x, {
         rows: columns,
         columns: inner,

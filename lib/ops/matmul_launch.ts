@@ -2,31 +2,40 @@
 // Not differentiable; `matmul` and `linear` build on it.
 
 import access from "../../kernels/common/matmul_access.wgsl" with { type: "text" };
+import denseB from "../../kernels/common/matmul_b.wgsl" with { type: "text" };
+import packedB from "../../kernels/common/matmul_b_packed.wgsl" with { type: "text" };
 import block from "../../kernels/common/matmul_block.wgsl" with { type: "text" };
 import registerCode from "../../kernels/matmul.wgsl" with { type: "text" };
 import naiveCode from "../../kernels/matmul_naive.wgsl" with { type: "text" };
 import subgroupCode from "../../kernels/matmul_subgroup.wgsl" with { type: "text" };
 import type { Gpu } from "../gpu/device.ts";
 import { type Binding, Kernel } from "../gpu/kernel.ts";
-import { Tensor } from "../tensor.ts";
+import { type DType, Tensor } from "../tensor.ts";
 import { columnSum } from "./column_sum.ts";
 import { chooseMatmul, type MatmulChoice, type MatmulSizes } from "./matmul_config.ts";
 import { planMatmul } from "./matmul_plan.ts";
 import { restride, rowsOf } from "./matmul_rows.ts";
+import {
+  alignedRows,
+  isPackedDType,
+  packedBinding,
+  rowBytesOf,
+  UNPACK_PARTS,
+} from "./packed_rows.ts";
 
 const layout = ["TRANSPOSE_A", "TRANSPOSE_B", "ADD_TO_C"] as const;
-const parts = [block, access];
+const parts = [block, access, denseB];
 
 const naive = new Kernel("matmul_naive", { main: naiveCode, knobs: layout });
 const register = new Kernel("matmul", {
   main: registerCode,
   parts,
-  knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "GROUP_X", "GROUP_Y"],
+  knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "GROUP_X", "GROUP_Y", "stored_b"],
 });
 const subgroup = new Kernel("matmul_subgroup", {
   main: subgroupCode,
   parts,
-  knobs: [...layout, "ROW_BLOCKS"],
+  knobs: [...layout, "ROW_BLOCKS", "stored_b"],
   subgroups: true,
 });
 
@@ -44,7 +53,7 @@ export interface ProductOptions extends MatmulSizes {
  * `c = a·b (+ bias)`, (rows, columns), from (rows, inner) and (inner, columns), either stored transposed.
  *
  * @param a any shape of rows·inner elements
- * @param b any shape of inner·columns elements
+ * @param b any shape of inner·columns f32 elements, or a packed matrix stored as `transposeB` says
  * @throws {RangeError} If an element index would not fit 32 bits
  */
 export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
@@ -61,7 +70,10 @@ export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
   const limitBytes = options.limitBytes ?? gpu.maxBindingBytes;
   const width = choice.kernel === "naive" ? 1 : 4; // what strides are multiples of
   const alignedA = aligned(a, transposeA ? [inner, rows] : [rows, inner], width, limitBytes);
-  const alignedB = aligned(b, transposeB ? [columns, inner] : [inner, columns], width, limitBytes);
+  const stored: [number, number] = transposeB ? [columns, inner] : [inner, columns];
+  const alignedB = isPackedDType(b.dtype)
+    ? alignedRows(b, limitBytes)
+    : aligned(b, stored, width, limitBytes);
   const alignedC = multiply(alignedA, alignedB, { ...options, choice, limitBytes });
   alignedA.dispose();
   alignedB.dispose();
@@ -92,14 +104,16 @@ type Resolved = ProductOptions & { choice: MatmulChoice; limitBytes: number };
 function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
   const { rows, columns, inner, transposeA, transposeB, bias, choice } = options;
   const stride = choice.kernel === "naive" ? columns : upTo(columns, 4);
-  const pieces = planMatmul(options, options.limitBytes);
+  const packed = isPackedDType(b.dtype);
+  const pieces = planMatmul(options, options.limitBytes, packed ? rowBytesOf(b) : undefined);
   const most = Math.floor(options.limitBytes / (4 * rows * stride)); // partial results are bound as one
   const wanted = pieces.length === 1 && inner > 0 ? Math.min(choice.splits, most) : 1;
   const innerStep = upTo(Math.ceil(Math.max(inner, 1) / wanted), 4);
   const splits = Math.max(1, Math.ceil(inner / innerStep));
   const c = Tensor.empty(a.gpu, [splits * rows, stride]);
   for (const p of pieces) {
-    const bBinding = transposeB ? rowsOf(b, p.column, p.columns) : rowsOf(b, p.k, p.inner);
+    const [start, count] = transposeB ? [p.column, p.columns] : [p.k, p.inner];
+    const bBinding = packed ? packedBinding(b, { start, count }) : rowsOf(b, start, count);
     const buffers: Record<string, Binding> = {
       a: transposeA ? rowsOf(a, p.k, p.inner) : rowsOf(a, p.row, p.rows),
       b: bBinding,
@@ -111,7 +125,7 @@ function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
       columns: p.columns,
       inner: p.inner,
       a_stride: a.dim(1),
-      b_stride: b.dim(1),
+      b_stride: packed ? rowBytesOf(b) / 4 : b.dim(1),
       c_stride: c.dim(1),
       a_start: transposeA ? p.row : p.k,
       b_start: transposeB ? p.k : p.column,
@@ -126,7 +140,7 @@ function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
       TRANSPOSE_B: transposeB ? 1 : 0,
       ADD_TO_C: p.k > 0 ? 1 : 0,
     };
-    launch(a.gpu, choice, buffers, params, knobs, splits);
+    launch(a.gpu, choice, { buffers, params, knobs, splits, dtype: b.dtype });
   }
   if (splits === 1) return c;
   const planes = c.alias([splits, rows * stride]);
@@ -136,26 +150,36 @@ function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
   return result;
 }
 
-function launch(
-  gpu: Gpu,
-  choice: MatmulChoice,
-  buffers: Record<string, Binding>,
-  params: Record<string, number>,
-  layoutKnobs: Record<typeof layout[number], number>,
-  splits: number,
-): void {
+/** One piece, ready to run; `dtype` is that of b. */
+interface Piece {
+  buffers: Record<string, Binding>;
+  params: Record<string, number>;
+  knobs: Record<typeof layout[number], number>;
+  splits: number;
+  dtype: DType;
+}
+
+function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
+  const { buffers, params, splits, dtype } = piece;
   const { rowBlocks, columnBlocks } = choice;
   const tiles = (width: number, height: number) => [
     Math.ceil(params.columns / width),
     Math.ceil(params.rows / height),
   ];
+  const packed = isPackedDType(dtype);
+  const stored = {
+    parts: packed ? [block, access, packedB, UNPACK_PARTS[dtype]] : parts,
+    knobs: { ...piece.knobs, stored_b: packed ? "u32" : "vec4f" },
+  };
   switch (choice.kernel) {
     case "naive":
-      naive.run(gpu, { buffers, params, knobs: layoutKnobs, grid: tiles(8, 8) });
+      if (packed) throw new TypeError(`internal: the naive kernel does not unpack ${dtype}`);
+      naive.run(gpu, { buffers, params, knobs: piece.knobs, grid: tiles(8, 8) });
       break;
     case "subgroup": {
-      const knobs = { ...layoutKnobs, ROW_BLOCKS: rowBlocks };
-      subgroup.run(gpu, { buffers, params, knobs, grid: [...tiles(32, 4 * rowBlocks), splits] });
+      const knobs = { ...stored.knobs, ROW_BLOCKS: rowBlocks };
+      const grid = [...tiles(32, 4 * rowBlocks), splits];
+      subgroup.run(gpu, { buffers, params, knobs, parts: stored.parts, grid });
       break;
     }
     case "register": {
@@ -163,13 +187,13 @@ function launch(
       const few = gpu.adapter.software && x * y < 512; // small groups spread over the cores
       const group = { GROUP_X: 8, GROUP_Y: few ? 1 : 8 };
       const knobs = {
-        ...layoutKnobs,
+        ...stored.knobs,
         ...group,
         ROW_BLOCKS: rowBlocks,
         COLUMN_BLOCKS: columnBlocks,
       };
       const grid = [Math.ceil(x / group.GROUP_X), Math.ceil(y / group.GROUP_Y), splits];
-      register.run(gpu, { buffers, params, knobs, grid });
+      register.run(gpu, { buffers, params, knobs, parts: stored.parts, grid });
     }
   }
 }

@@ -23,9 +23,14 @@ const MOST_ROWS = 4 * 65535 - 4 * 65535 % ROW_STEP;
  * Boxes that together cover the product, in the order to run them; at least one.
  *
  * @param limitBytes largest binding
+ * @param storedBytes bytes of a stored row of `b`. Default: f32 values, filled up to whole vec4s
  * @throws {ResourceError} If 64 rows of an operand exceed the limit
  */
-export function planMatmul(sizes: MatmulSizes, limitBytes: number): MatmulPiece[] {
+export function planMatmul(
+  sizes: MatmulSizes,
+  limitBytes: number,
+  storedBytes?: number,
+): MatmulPiece[] {
   const { rows, columns, inner, transposeA, transposeB } = sizes;
   // Rows of the result are rows of c and of an untransposed a; a transposed b is cut along columns; the
   // other storage orders are cut along the inner axis.
@@ -36,11 +41,11 @@ export function planMatmul(sizes: MatmulSizes, limitBytes: number): MatmulPiece[
   );
   const columnStep = Math.min(
     MOST_ROWS,
-    transposeB ? fitting(inner, columns, limitBytes) : Infinity,
+    transposeB ? fitting(inner, columns, limitBytes, storedBytes) : Infinity,
   );
   const innerStep = Math.min(
     transposeA ? fitting(rows, inner, limitBytes) : Infinity,
-    transposeB ? Infinity : fitting(columns, inner, limitBytes),
+    transposeB ? Infinity : fitting(columns, inner, limitBytes, storedBytes),
   );
   const pieces: MatmulPiece[] = [];
   for (let row = 0; row < rows; row += rowStep) {
@@ -60,11 +65,15 @@ export function planMatmul(sizes: MatmulSizes, limitBytes: number): MatmulPiece[
   return pieces;
 }
 
-/** How many of `count` rows of `width` f32 values fit into one binding: all, or a multiple of 64. */
-function fitting(values: number, count: number, limitBytes: number): number {
-  const width = 4 * Math.ceil(values / 4); // rows may be padded to whole vec4s
-  if (4 * width * count <= limitBytes) return Infinity;
-  const rows = Math.floor(limitBytes / (4 * width * ROW_STEP)) * ROW_STEP;
+/** How many of `count` rows fit into one binding: all, or a multiple of 64. */
+function fitting(
+  values: number,
+  count: number,
+  limitBytes: number,
+  rowBytes: number = 16 * Math.ceil(values / 4), // rows may be padded to whole vec4s
+): number {
+  if (rowBytes * count <= limitBytes) return Infinity;
+  const rows = Math.floor(limitBytes / (rowBytes * ROW_STEP)) * ROW_STEP;
   if (rows > 0) return rows;
   throw new ResourceError(
     `Cannot multiply matrices: ${ROW_STEP} rows of ${values} values exceed the ` +

@@ -25,6 +25,7 @@ import { mean } from "../ops/sum.ts";
 import { geluTanh, silu, swiglu } from "../ops/unary.ts";
 import { upsampleNearest2 } from "../ops/upsample_nearest.ts";
 import type { FamilyCase, FamilyInput } from "./family_check.ts";
+import { PACKED_CASES } from "./family_packed.ts";
 import {
   attentionReference,
   byRow,
@@ -47,6 +48,7 @@ const of = (...shape: number[]): FamilyInput => ({ shape });
 /** Cases of a family; `variants` where the kernels differ between kinds of adapters. */
 export const FAMILY_CASES: Record<string, { cases: FamilyCase[]; variants?: boolean }> = {
   "linear": { cases: [linearCase(37, 24, 18), linearCase(3, 5, 7)], variants: true },
+  "packed weights": { cases: PACKED_CASES, variants: true },
   "attention": {
     cases: [attentionCase(2, 1, 16), attentionCase(2, 2, 72), attentionCase(1, 1, 6)],
     variants: true,

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { backward, parameter } from "../../lib/autograd.ts";
 import { embedding, gatherRows } from "../../lib/ops/gather_rows.ts";
 import { rowIndex } from "../../lib/ops/row_index.ts";
+import { PACKED_DTYPES } from "../../lib/ops/packed_rows.ts";
 import { Tensor, tidy } from "../../lib/tensor.ts";
 import { checkOp, GPU_TEST, testGpu, uniform } from "../helpers.ts";
+import { packedWeights } from "./packed_weights.ts";
 import { narrowGpu } from "./variants.ts";
 
 function ids(count: number, rows: number, seed: number, unique: boolean): Int32Array {
@@ -53,6 +55,36 @@ Deno.test("gatherRows() splits tables and results beyond the binding limit", GPU
   }
 });
 
+Deno.test(
+  "embedding() unpacks the rows it picks, also of tables beyond the binding limit",
+  GPU_TEST,
+  async () => {
+    for (const gpu of [await testGpu(), await narrowGpu(2 ** 15)]) {
+      for (const dtype of PACKED_DTYPES) {
+        for (const [rows, columns] of [[1, 1], [37, 7], [300, 20], [601, 65], [803, 24]]) {
+          const { weight, values } = packedWeights(gpu, [rows, columns], dtype, rows);
+          const chosen = ids(83, rows, columns, false);
+          const y = embedding(weight, rowIndex(gpu, chosen, rows));
+          assert.deepEqual(y.shape, [83, columns]);
+          const want = Float32Array.from(
+            { length: 83 * columns },
+            (_, i) => values[chosen[Math.floor(i / columns)] * columns + i % columns],
+          );
+          assert.deepEqual(await y.floats(), want, `${dtype} ${rows}x${columns}`);
+          for (const t of [y, weight]) t.dispose();
+        }
+      }
+    }
+  },
+);
+
+Deno.test("embedding() of packed rows passes no gradient", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const weight = parameter(packedWeights(gpu, [5, 8], "int4", 1).weight);
+  const index = rowIndex(gpu, Int32Array.of(2, 0), 5);
+  assert.equal(embedding(weight, index).node, undefined);
+});
+
 Deno.test("embedding() adds the gradients of a repeated token exactly", GPU_TEST, async () => {
   const gpu = await testGpu();
   const weight = parameter(Tensor.from(gpu, [1, 2, 3, 4, 5, 6], [3, 2]));
@@ -100,5 +132,15 @@ Deno.test("rowIndex() and gatherRows() refuse what does not fit", GPU_TEST, asyn
   assert.throws(() => gatherRows(Tensor.zeros(gpu, [4, 2]), index), {
     name: "TypeError",
     message: "Cannot pick rows of (4, 2): the index is for 3 rows",
+  });
+  assert.throws(() => gatherRows(Tensor.zeros(gpu, [3, 2], "i32"), index), {
+    name: "TypeError",
+    message:
+      "Cannot pick rows of a (3, 2) i32 tensor: expected f32, or a matrix of bf16, f16, int8 or int4",
+  });
+  assert.throws(() => gatherRows(Tensor.zeros(gpu, [3, 2, 2], "int4"), index), {
+    name: "TypeError",
+    message:
+      "Cannot pick rows of a (3, 2, 2) int4 tensor: expected f32, or a matrix of bf16, f16, int8 or int4",
   });
 });

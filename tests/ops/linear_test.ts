@@ -74,7 +74,7 @@ Deno.test("linear() refuses weights and biases that do not fit", GPU_TEST, async
   assert.throws(() => linear(x, weight), {
     name: "TypeError",
     message:
-      "Cannot map a (2, 3) f32 tensor by (5, 4) f32 weights: expected (…, in) and (out, in), both f32",
+      "Cannot map a (2, 3) f32 tensor by (5, 4) f32 weights: expected f32 (…, in) and (out, in) of f32, bf16, f16, int8 or int4",
   });
   assert.throws(() => linear(x, Tensor.zeros(gpu, [5, 3]), Tensor.zeros(gpu, [4])), {
     name: "TypeError",
