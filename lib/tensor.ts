@@ -121,6 +121,13 @@ export class Tensor {
     return new Tensor(gpu, shape, dtype, { buffer, references: 1 });
   }
 
+  /** As {@link Tensor.empty}, of exactly the memory it needs: for weights, which are many and stay. */
+  static exact(gpu: Gpu, shape: Shape, dtype: DType): Tensor {
+    const what = `a (${shape.join(", ")}) ${dtype} tensor`;
+    const buffer = gpu.buffers.take(Math.max(4, bytesOf(shape, dtype)), what, true);
+    return new Tensor(gpu, shape, dtype, { buffer, references: 1 });
+  }
+
   /** A tensor of zeros. */
   static zeros(gpu: Gpu, shape: Shape, dtype: DType = "f32"): Tensor {
     const tensor = Tensor.empty(gpu, shape, dtype);

@@ -54,10 +54,11 @@ export class BufferPool {
    * A buffer of at least `sizeBytes`, contents undefined.
    *
    * @param what what it is for, named when the budget is exceeded
+   * @param exact true to take no more than asked for: for weights, which are many and stay
    * @throws {ResourceError} If the budget or the largest buffer size would be exceeded
    */
-  take(sizeBytes: number, what: string): GpuBuffer {
-    const size = sizeClass(sizeBytes);
+  take(sizeBytes: number, what: string, exact = false): GpuBuffer {
+    const size = exact ? SMALLEST * Math.ceil(sizeBytes / SMALLEST) : sizeClass(sizeBytes);
     const reused = this.#idle.get(size)?.pop();
     if (reused) {
       this.idleBytes -= size;

@@ -204,10 +204,11 @@ export async function runPass(
   }
   if (lists.tokens === 0) return {};
   const layers = readings[0].context.pool.layers;
+  const words = await model.readEmbeddings?.(lists.textIds);
   const { layout, inputs } = tidy(() =>
     noGrad(() => {
       const layout = makeLayout(gpu, lists, layers);
-      return { layout, inputs: model.embed(embedBatch(gpu, lists, layout)) };
+      return { layout, inputs: model.embed(embedBatch(gpu, lists, layout, words)) };
     })
   );
   try {
@@ -283,6 +284,7 @@ function embedBatch(
   gpu: Gpu,
   lists: Lists,
   layout: Layout,
+  words: Float32Array | undefined,
 ): Omit<Batch, "undIndexes" | "genIndexes"> {
   const { config } = lists;
   const { vision } = config;
@@ -292,6 +294,8 @@ function embedBatch(
     batch.text = {
       ids: lookupIndex(gpu, Int32Array.from(lists.textIds), config.language.vocabSize),
       rows: rowIndex(gpu, Int32Array.from(lists.textRows), und),
+      ...(words &&
+        { embedded: Tensor.from(gpu, words, [lists.textIds.length, config.language.hiddenSize]) }),
     };
   }
   if (lists.vitRows.length > 0) {

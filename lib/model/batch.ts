@@ -32,6 +32,8 @@ export interface ModelInputs {
 interface TextPart {
   ids: RowIndex;
   rows: RowIndex;
+  /** (N_text, C) rows of the token table, where they were looked up already. */
+  embedded?: Tensor;
 }
 
 /** ViT tokens: patches, position ids, their attention, their rows in the und stream. */

@@ -90,12 +90,17 @@ export class Checkpoint {
 
   /** A tensor's numbers, whatever its dtype; packed ones are unpacked. */
   async readFloat32(tensor: StoredTensor): Promise<Float32Array<ArrayBuffer>> {
-    const { file, name, dtype, shape } = tensor;
-    if (!file) return derived(tensor);
-    const bytes = await file.read(name);
+    const { file, name } = tensor;
+    return file ? this.toFloat32(tensor, await file.read(name)) : derived(tensor);
+  }
+
+  /** The numbers of whole rows of a tensor, from their bytes as stored. */
+  toFloat32({ dtype, shape }: StoredTensor, bytes: Uint8Array): Float32Array<ArrayBuffer> {
+    if (bytes.byteOffset % 4 !== 0) bytes = bytes.slice();
     if (dtype === "int8" || dtype === "int4") return unpackRows(bytes, shape[1], dtype);
-    if (dtype === "F32") return new Float32Array(bytes.buffer);
-    const bits = new Uint16Array(bytes.buffer);
+    const buffer = bytes.buffer as ArrayBuffer;
+    if (dtype === "F32") return new Float32Array(buffer, bytes.byteOffset, bytes.length / 4);
+    const bits = new Uint16Array(buffer, bytes.byteOffset, bytes.length / 2);
     return dtype === "F16" ? f16ToFloat32(bits) : bf16ToFloat32(bits);
   }
 

@@ -33,6 +33,9 @@ export interface Outputs {
   flowLoss?: Tensor;
 }
 
+/** Rows of the token table, read when they are wanted: at inference the table need not be on the device. */
+export type EmbeddingReader = (ids: ArrayLike<number>) => Promise<Float32Array>;
+
 /** Where decoder layers come from when the device does not hold them all: see layer_stream.ts. */
 export interface LayerSource {
   /** Weights of layer `index` for the experts, under their full names; valid until released. */
@@ -48,13 +51,14 @@ export class UniMedVL {
   /** Weights under our names (see weights.ts). */
   readonly parameters: Parameters;
   /** Set when decoder layers are streamed: then they are not among `parameters`. */
-  readonly layers: LayerSource | undefined;
+  layers: LayerSource | undefined;
+  /** Set when the token table is not among `parameters`. */
+  readEmbeddings: EmbeddingReader | undefined;
 
-  constructor(gpu: Gpu, config: UniMedVLConfig, parameters: Parameters, layers?: LayerSource) {
+  constructor(gpu: Gpu, config: UniMedVLConfig, parameters: Parameters) {
     this.gpu = gpu;
     this.config = config;
     this.parameters = parameters;
-    this.layers = layers;
   }
 
   /** Weights of a decoder layer, wherever they are; give them back with `releaseLayer`. */
@@ -121,7 +125,8 @@ export class UniMedVL {
   #undInputs(batch: Pick<Batch, "text" | "vit">, site: Site): Tensor | undefined {
     const p = this.parameters;
     const { text, vit } = batch;
-    const words = text && site("text.embed", gatherRows(p.get("text.embed.weight"), text.ids));
+    const words = text &&
+      site("text.embed", text.embedded ?? gatherRows(p.get("text.embed.weight"), text.ids));
     const features = vit &&
       encodePatches(vit.patches, vit.positions, vit.mask, p, this.config.vision, site);
     const images = vit && features && connect(features, vit.places, p, site);
