@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { Draws } from "../lib/data/draws.ts";
+import { bf16ToFloat32, float32ToBf16 } from "../lib/data/half.ts";
 import { normalNoise } from "../lib/data/noise.ts";
 import {
   GROUP,
+  packBf16Rows,
   PACKED,
   type PackedFormat,
   packedRow,
@@ -66,5 +69,74 @@ Deno.test("packRows() keeps zeros, and refuses what is not finite", () => {
         /row 0.*columns 0 to 1 is not finite/,
       );
     }
+  }
+});
+
+/** The formulas of the layout, value by value. */
+function packPlainly(values: Float32Array, columns: number, format: PackedFormat): Uint8Array {
+  const { groups, scalesAt, rowBytes } = packedRow(columns, format);
+  const { most } = PACKED[format];
+  const out = new Uint8Array(values.length / columns * rowBytes);
+  for (let row = 0; row < values.length / columns; row++) {
+    for (let i = 0; i < groups * GROUP; i++) {
+      const g = Math.floor(i / GROUP), start = row * columns + g * GROUP;
+      const group = values.subarray(start, Math.min((row + 1) * columns, start + GROUP));
+      const f32 = new Float32Array([group.reduce((m, w) => Math.max(m, Math.abs(w)), 0) / most]);
+      const word = new Uint32Array(f32.buffer);
+      word[0] = (word[0] + 0x7fff + ((word[0] >>> 16) & 1)) & 0xffff0000; // nearest bf16, ties to even
+      const [scale] = f32;
+      const w = i < columns ? values[row * columns + i] : 0;
+      const rounded = scale === 0 ? 0 : Math.round(w * (1 / scale));
+      const q = Math.max(-most, Math.min(most, rounded));
+      const at = row * rowBytes;
+      if (format === "int8") out[at + i] = q;
+      else out[at + (i >> 1)] |= (q + 8) << (4 * (i % 2));
+      out[at + scalesAt + 2 * g] = (word[0] >>> 16) & 255;
+      out[at + scalesAt + 2 * g + 1] = word[0] >>> 24;
+    }
+  }
+  return out;
+}
+
+Deno.test("packRows() and packBf16Rows() give the bytes of the formulas, ties and tiny numbers too", () => {
+  const draws = new Draws("bytes", 1);
+  const check = (bits: Uint16Array, columns: number) => {
+    const values = bf16ToFloat32(bits);
+    for (const format of FORMATS) {
+      const want = packPlainly(values, columns, format);
+      assert.deepEqual(packRows(values, columns, format), want, `${format} ${columns} f32`);
+      assert.deepEqual(packBf16Rows(bits, columns, format), want, `${format} ${columns} bf16`);
+    }
+  };
+  // Of all sizes, of like sizes, and below the smallest normal number.
+  for (const [mask, plus] of [[0xffff, 0], [0x83ff, 0x3800], [0x80ff, 0]]) {
+    for (const columns of [1, 2, 63, 64, 65, 200]) {
+      const draw = () => (draws.bits() & mask) + plus;
+      check(
+        Uint16Array.from({ length: 3 * columns }, draw).map((b) =>
+          (b & 0x7fff) < 0x7f80 ? b : b & 0x807f
+        ),
+        columns,
+      );
+    }
+  }
+  // Half a step of every scale: w · (1 / scale) is 0.5, or just below it.
+  for (const most of [7, 127]) {
+    const rows = Float32Array.from({ length: 128 * 4 }, (_, i) => {
+      const scale = (128 + (i >> 2)) / 128;
+      return [most * scale, scale / 2, scale / 2, -scale / 2][i % 4];
+    });
+    check(float32ToBf16(rows), 4);
+  }
+});
+
+Deno.test("packRows() writes into given bytes whatever they held, and refuses other lengths", () => {
+  const values = normalNoise(2 * 70, "into");
+  for (const format of FORMATS) {
+    const want = packRows(values, 70, format);
+    assert.deepEqual(packRows(values, 70, format, new Uint8Array(want.length).fill(0xab)), want);
+    assert.throws(() => packRows(values, 70, format, new Uint8Array(3)), TypeError);
+    assert.throws(() => packRows(values, 71, format), TypeError);
+    assert.throws(() => unpackRows(want.subarray(1), 70, format), TypeError);
   }
 });
