@@ -4,12 +4,13 @@
 import { noGrad } from "../autograd.ts";
 import { UsageError } from "../errors.ts";
 import { latentSize } from "../model/config.ts";
+import type { SpecialIds } from "../data/tokenizer.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
 import { tidy } from "../tensor.ts";
 import type { Context } from "./cache.ts";
 import { timeGrid } from "./flow.ts";
 import { fullGuidance, type Guidance, guide, guidedAt } from "./guidance.ts";
-import { type Reading, runPass, type SpecialIds } from "./pass.ts";
+import { type Reading, runPass } from "./pass.ts";
 
 /** What an image is drawn from. */
 export interface DrawContexts {

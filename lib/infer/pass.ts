@@ -4,6 +4,7 @@
 import { noGrad } from "../autograd.ts";
 import { patchify, positionIds } from "../data/patches.ts";
 import { timestepFeatures } from "../data/position_tables.ts";
+import type { SpecialIds } from "../data/tokenizer.ts";
 import type { Pixels } from "../data/transforms.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -30,14 +31,6 @@ import { ropeTables } from "../ops/rope.ts";
 import { lookupIndex, rowIndex } from "../ops/row_index.ts";
 import { Tensor, tidy } from "../tensor.ts";
 import type { Context } from "./cache.ts";
-
-/** Ids that stand around texts and images. */
-export interface SpecialIds {
-  bos: number;
-  eos: number;
-  soi: number;
-  eoi: number;
-}
 
 /** New tokens of a context; text is taken as it is, images get their start and end tokens. */
 export type Block =

@@ -1,11 +1,12 @@
 // Writing text: one token after another, for several contexts at once.
 
 import { noGrad } from "../autograd.ts";
+import type { SpecialIds } from "../data/tokenizer.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
 import { linear } from "../ops/linear.ts";
 import { tidy } from "../tensor.ts";
 import type { Context } from "./cache.ts";
-import { runPass, type SpecialIds } from "./pass.ts";
+import { runPass } from "./pass.ts";
 import { checkSampling, chooseToken, type SamplingOptions } from "./sampling.ts";
 
 /** How text is written. */

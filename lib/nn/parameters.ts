@@ -32,6 +32,12 @@ export class Parameters {
     return this.#all.get(this.#prefix + name);
   }
 
+  /** Takes a tensor out and gives its memory back. */
+  remove(name: string): void {
+    this.get(name).dispose();
+    this.#all.delete(this.#prefix + name);
+  }
+
   /** A view of the parameters whose names start with `prefix` and a dot. */
   sub(prefix: string): Parameters {
     return new Parameters(this.#all, `${this.#prefix}${prefix}.`);

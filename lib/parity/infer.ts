@@ -4,7 +4,7 @@ import type { SizeRule } from "../data/transforms.ts";
 import { DEFAULT_MAX_PIXELS } from "../data/transforms.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { CachePool, Context } from "../infer/cache.ts";
-import type { SpecialIds } from "../infer/pass.ts";
+import type { SpecialIds } from "../data/tokenizer.ts";
 import type { Autoencoder } from "../model/autoencoder.ts";
 import { loadAutoencoder } from "../model/autoencoder_weights.ts";
 import { loadModel } from "../model/checkpoint.ts";

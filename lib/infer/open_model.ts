@@ -1,0 +1,252 @@
+// A model folder opened for use: what a task needs is loaded when it is first needed, packed as it is stored, and
+// when the decoder does not fit the memory budget its layers are streamed from disk.
+
+import type { SpecialIds, Tokenizer } from "../data/tokenizer.ts";
+import { openTokenizer } from "../data/tokenizer.ts";
+import { InputError, ResourceError } from "../errors.ts";
+import { formatBytes } from "../gpu/buffers.ts";
+import type { Gpu } from "../gpu/device.ts";
+import type { Autoencoder } from "../model/autoencoder.ts";
+import { type AutoencoderHalf, uploadAutoencoder } from "../model/autoencoder_upload.ts";
+import { type Checkpoint, openCheckpoint, type StoredTensor } from "../model/checkpoint_folder.ts";
+import { surveyCheckpoint } from "../model/checkpoint_folder.ts";
+import type { UniMedVLConfig } from "../model/config.ts";
+import { deviceBytes, rowReader, uploadTensor } from "../model/device_weights.ts";
+import { LayerStream } from "../model/layer_stream.ts";
+import { parameterShapes } from "../model/shapes.ts";
+import { UniMedVL } from "../model/unimedvl.ts";
+import { Parameters } from "../nn/parameters.ts";
+
+/** Parts of a model that tasks need apart. */
+export type Part = "head" | "und" | "gen" | "vit" | "latent" | "encoder" | "decoder";
+
+/** Our names that belong to a part of the decoder model. */
+const PREFIXES: Record<Exclude<Part, "encoder" | "decoder">, string[]> = {
+  head: ["text.head."],
+  und: ["und."],
+  gen: ["gen."],
+  vit: ["vit.", "connector."],
+  latent: ["latent."],
+};
+
+const EMBEDDINGS = "text.embed.weight";
+/** Token tables up to this size go to the device; larger ones are read row by row. */
+const SMALL_TABLE = 2 ** 26;
+/** Device memory kept for caches and activations, at least. */
+const WORKING_BYTES = 2 ** 28;
+
+/** How loading is watched. */
+export interface LoadWork {
+  signal?: AbortSignal;
+  /** Bytes loaded of all that is being loaded. */
+  onProgress?: (done: number, total: number) => void;
+  /** What a user should know: values the files overruled, streaming and its cost. */
+  onNote?: (text: string) => void;
+}
+
+/** A model folder in use. */
+export class OpenModel {
+  /** Values that the files overruled, and the like. */
+  readonly notes: readonly string[];
+  readonly special: SpecialIds;
+  readonly #loaded = new Set<Part>();
+  readonly #halves: { [H in AutoencoderHalf]?: Autoencoder } = {};
+
+  constructor(
+    readonly gpu: Gpu,
+    readonly dir: string,
+    readonly checkpoint: Checkpoint,
+    readonly tokenizer: Tokenizer,
+    /** Holds the parts that were needed so far. */
+    readonly model: UniMedVL,
+  ) {
+    this.special = tokenizer.special;
+    this.notes = checkpoint.notes;
+  }
+
+  get config(): UniMedVLConfig {
+    return this.checkpoint.config;
+  }
+
+  /** The autoencoder's encoder, if it was needed; there is none where latents are pixels. */
+  get encoder(): Autoencoder | undefined {
+    return this.#halves.encoder;
+  }
+
+  /** The autoencoder's decoder, if it was needed; there is none where latents are pixels. */
+  get decoder(): Autoencoder | undefined {
+    return this.#halves.decoder;
+  }
+
+  /** The layer stream, when decoder layers do not stay on the device. */
+  get stream(): LayerStream | undefined {
+    return this.model.layers as LayerStream | undefined;
+  }
+
+  /**
+   * Loads what is not loaded yet.
+   *
+   * @throws {InputError} If the folder lacks the part, listing the tensors
+   * @throws {ResourceError} If it does not fit the memory budget, naming the budget that would do
+   */
+  async need(parts: readonly Part[], work: LoadWork = {}): Promise<void> {
+    const pixels = this.config.latent.kind === "pixels";
+    const fresh = parts.filter((part) =>
+      !this.#loaded.has(part) && !(pixels && (part === "encoder" || part === "decoder"))
+    );
+    if (fresh.length === 0) return;
+    await this.#checkPresent(fresh);
+    const wanted = this.#tensorsOf(fresh);
+    if (!this.#loaded.size) wanted.unshift(...this.#embeddings());
+    const vae = fresh.filter((part) =>
+      part === "encoder" || part === "decoder"
+    ) as AutoencoderHalf[];
+    const vaeTensors = this.#vaeTensors(vae);
+    const vaeBytes = vaeTensors.reduce((n, t) => n + 4 * t.shape.reduce((a, b) => a * b, 1), 0);
+    const stay = this.#fit(wanted, vaeBytes, work);
+
+    const total = stay.reduce((n, t) => n + t.bytes, 0) +
+      vaeTensors.reduce((n, t) => n + t.bytes, 0);
+    let done = 0;
+    work.onProgress?.(0, total);
+    for (const stored of stay) {
+      work.signal?.throwIfAborted();
+      const tensor = await uploadTensor(this.gpu, this.checkpoint, stored, work.signal);
+      this.model.parameters.add(stored.ours, tensor, false);
+      work.onProgress?.(done += stored.bytes, total);
+    }
+    for (const half of vae) {
+      this.#halves[half] = await uploadAutoencoder(this.gpu, this.checkpoint, half, {
+        ...(work.signal ? { signal: work.signal } : {}),
+        onTensor: (bytes) => work.onProgress?.(done += bytes, total),
+      });
+    }
+    await this.gpu.settle();
+    for (const part of fresh) this.#loaded.add(part);
+  }
+
+  /** Gives everything back and closes the files. */
+  dispose(): void {
+    this.model.dispose();
+    for (const half of Object.values(this.#halves)) half.dispose();
+    this.checkpoint.close();
+  }
+
+  /** Names the tensors that a needed part lacks. */
+  async #checkPresent(parts: readonly Part[]): Promise<void> {
+    const prefixes = [
+      "text.embed.",
+      ...parts.flatMap((part) => part in PREFIXES ? PREFIXES[part as "und"] : []),
+    ];
+    const lacks = [...parameterShapes(this.config).keys()].some((name) =>
+      prefixes.some((prefix) => name.startsWith(prefix)) && !this.checkpoint.tensors.has(name)
+    );
+    const vae = parts.some((part) => part === "encoder" || part === "decoder");
+    const whole = this.#autoencoderComplete();
+    if (!lacks && !(vae && !whole)) return;
+    const need = [...prefixes.map((prefix) => prefix.slice(0, -1)), ...(vae ? ["vae"] : [])];
+    (await openCheckpoint(this.dir, { need })).close(); // throws, with the list
+    throw new InputError(`Cannot use ${this.dir}: it lacks weights of ${parts.join(", ")}`);
+  }
+
+  #autoencoderComplete(): boolean {
+    return this.config.latent.kind === "pixels" || this.checkpoint.autoencoder !== undefined;
+  }
+
+  #tensorsOf(parts: readonly Part[]): StoredTensor[] {
+    const prefixes = parts.flatMap((part) => part in PREFIXES ? PREFIXES[part as "und"] : []);
+    return [...this.checkpoint.tensors.values()]
+      .filter(({ ours }) => prefixes.some((prefix) => ours.startsWith(prefix)));
+  }
+
+  #vaeTensors(parts: readonly AutoencoderHalf[]): StoredTensor[] {
+    return [...this.checkpoint.autoencoder?.values() ?? []]
+      .filter(({ ours }) => parts.some((part) => ours.startsWith(`${part}.`)));
+  }
+
+  /** The token table if it is small; otherwise it is read row by row. */
+  #embeddings(): StoredTensor[] {
+    const table = this.checkpoint.tensors.get(EMBEDDINGS)!;
+    if (table.bytes <= SMALL_TABLE) return [table];
+    this.model.readEmbeddings = rowReader(this.checkpoint, table);
+    return [];
+  }
+
+  /**
+   * The tensors that stay on the device. If they do not fit, decoder layers are streamed, also those that
+   * were loaded before.
+   */
+  #fit(wanted: StoredTensor[], vaeBytes: number, work: LoadWork): StoredTensor[] {
+    const { budgetBytes, liveBytes } = this.gpu.buffers;
+    const isLayer = ({ ours }: StoredTensor) => /^(und|gen)\.layers\./.test(ours);
+    const sum = (tensors: StoredTensor[]) => tensors.reduce((n, t) => n + deviceBytes(t), 0);
+    const layers = wanted.filter(isLayer);
+    const others = wanted.filter((t) => !isLayer(t));
+    const working = Math.max(WORKING_BYTES, budgetBytes / 16);
+    const fixed = liveBytes + sum(others) + vaeBytes + working;
+    if (!this.model.layers && fixed + sum(layers) <= budgetBytes) return wanted;
+
+    const resident = [...this.model.parameters.entries()].filter(([name]) =>
+      /^(und|gen)\.layers\./.test(name)
+    );
+    const held = resident.reduce((n, [, t]) => n + t.buffer.sizeBytes, 0);
+    const every = [...this.checkpoint.tensors.values()].filter((t) =>
+      isLayer(t) && (layers.includes(t) || resident.some(([name]) => name === t.ours))
+    );
+    const streamed = this.model.layers
+      ? [...this.checkpoint.tensors.values()].filter(isLayer)
+      : every;
+    const perLayer = sum(streamed) / this.config.language.numHiddenLayers;
+    const least = fixed - held + 2 * perLayer;
+    if (least > budgetBytes) {
+      throw new ResourceError(
+        `Cannot load ${this.dir}: it takes ${
+          formatBytes(fixed + sum(layers))
+        } of device memory, and ` +
+          `${formatBytes(least)} with decoder layers streamed from disk; the budget is ` +
+          `${formatBytes(budgetBytes)}`,
+        {
+          help: `give --budget ${Math.ceil(least / 1e9 + 0.05)}GB to stream, ` +
+            `--budget ${
+              Math.ceil((fixed + sum(layers)) / 1e9 + 0.05)
+            }GB to keep all of it; or quantize it: ` +
+            "deno task checkpoint quantize",
+        },
+      );
+    }
+    for (const [name] of resident) this.model.parameters.remove(name);
+    this.gpu.buffers.trim();
+    this.model.layers ??= new LayerStream(this.gpu, this.checkpoint);
+    work.onNote?.(
+      `the model takes ${formatBytes(fixed - working - held + sum(streamed))}, the budget is ` +
+        `${formatBytes(budgetBytes)}: ${
+          formatBytes(sum(streamed))
+        } of decoder layers are read from disk in ` +
+        `every pass, at 1 GB/s about ${
+          (sum(streamed) / 1e9).toFixed(1)
+        } s per token or drawing step`,
+    );
+    return others;
+  }
+}
+
+/**
+ * Opens a model folder: headers and tokenizer are read, weights when they are needed.
+ *
+ * @param dir a released or quantized folder, or one written here
+ * @throws {InputError} If the folder is no model, its config is wrong, or it has no tokenizer
+ */
+export async function openModel(gpu: Gpu, dir: string): Promise<OpenModel> {
+  const tokenizer = await openTokenizer(dir);
+  const { checkpoint } = await surveyCheckpoint(dir);
+  const { vocabSize } = checkpoint.config.language;
+  if (tokenizer.size > vocabSize) {
+    checkpoint.close();
+    throw new InputError(
+      `Cannot open ${dir}: its tokenizer has ${tokenizer.size} tokens, the token table ${vocabSize}`,
+      { help: "use the tokenizer files that belong to these weights" },
+    );
+  }
+  const model = new UniMedVL(gpu, checkpoint.config, new Parameters());
+  return new OpenModel(gpu, dir, checkpoint, tokenizer, model);
+}
