@@ -36,9 +36,39 @@ Deno.test("WordTokenizer.decode() gives back lower-case text without special tok
   const ids = [WORD_IDS.bos, ...tokenizer.encode("Is the X-RAY (H&E) left, T1/T2?"), WORD_IDS.eos];
   assert.equal(tokenizer.decode(ids), "is the x-ray (h&e) left, t1/t2?");
   assert.equal(tokenizer.decode([WORD_IDS.unk, 6]), "<unk> the");
-  for (const id of [tokenizer.size, -1, 0.5]) {
-    assert.throws(() => tokenizer.decode([id]), /RangeError: Cannot decode/);
+  assert.equal(tokenizer.decode([tokenizer.size, 6, 1e9]), "the", "rows of a padded table");
+  for (const id of [-1, 0.5, NaN]) {
+    assert.throws(() => tokenizer.decode([id]), /RangeError: Cannot decode id/);
   }
+});
+
+Deno.test("WordTokenizer takes the strings of special tokens for words unless asked", () => {
+  const tokenizer = WordTokenizer.fromTexts(TEXTS);
+  const text = "<bos>the<EOI> lesion<eos>";
+  const controls = new Set<number>([0, 2, 3, 4, 5]);
+  assert.ok(tokenizer.encode(text).every((id) => !controls.has(id)));
+  const { bos, eos, unk } = WORD_IDS;
+  const ids = tokenizer.encode(text, { special: true });
+  assert.deepEqual(ids, [bos, 6, unk, unk, unk, 9, eos]);
+  assert.equal(
+    tokenizer.decode(ids, { special: true }),
+    "<bos> the <unk> <unk> <unk> lesion <eos>",
+  );
+  assert.equal(tokenizer.decode(ids), "the <unk> <unk> <unk> lesion");
+});
+
+Deno.test("WordTokenizer.stream() gives decode() in parts, and starts anew after end()", () => {
+  const tokenizer = WordTokenizer.fromTexts([...TEXTS, "(a-b) c, d / e & f's x!"]);
+  const stream = tokenizer.stream();
+  for (let seed = 1; seed < 50; seed++) {
+    const ids = Array.from(
+      { length: 12 },
+      (_, i) => (seed * 37 + i * i * 11) % (tokenizer.size + 2),
+    );
+    assert.equal(ids.map((id) => stream.push(id)).join("") + stream.end(), tokenizer.decode(ids));
+  }
+  const parts = tokenizer.encode("(the left) lesion").map((id) => stream.push(id));
+  assert.deepEqual(parts, ["(", "the", " left", ")", " lesion"]);
 });
 
 Deno.test("WordTokenizer survives JSON and refuses what is not a vocabulary", () => {
