@@ -40,11 +40,13 @@ export interface DenoiseOptions extends Guidance {
   onPart?: (done: number, total: number) => void;
 }
 
-/** One finished step. */
+/** One finished step of one image. */
 export interface DenoiseStep {
   /** From 1. */
   number: number;
   total: number;
+  /** Which of the images drawn together, from 0. */
+  image: number;
   /** Timestep the velocity was taken at. */
   t: number;
   /** Velocity after guidance; and before, by context. */
@@ -52,31 +54,37 @@ export interface DenoiseStep {
   main: Float32Array;
   withoutText?: Float32Array;
   withoutImages?: Float32Array;
-  /** (rows · columns, latent numbers) after the step. */
+  /** (rows · columns, latent numbers) after the step; goes on changing. */
   latents: Float32Array;
   /** `x − t·v`: where the image would end if the velocity stayed. */
   preview: () => Float32Array;
+}
+
+/** One image to draw. */
+export interface DrawJob {
+  contexts: DrawContexts;
+  /** (rows · columns, latent numbers), standard normal. */
+  noise: Float32Array;
+  /** Latent tokens. */
+  rows: number;
+  columns: number;
 }
 
 /** Bytes of activations that contexts drawn together may take; else they are drawn one by one. */
 const TOGETHER_BYTES = 2 ** 26;
 
 /**
- * Latents of an image, from noise.
+ * Latents of images, from noise. Images drawn together share the time grid and guidance.
  *
- * @param noise (rows · columns, latent numbers), standard normal
- * @returns (rows · columns, latent numbers)
+ * @returns for each job (rows · columns, latent numbers)
  * @throws {UsageError} If an option makes no sense
  */
 export async function denoise(
   model: UniMedVL,
   special: SpecialIds,
-  contexts: DrawContexts,
-  noise: Float32Array,
-  rows: number,
-  columns: number,
+  jobs: readonly DrawJob[],
   options: DenoiseOptions = {},
-): Promise<Float32Array> {
+): Promise<Float32Array[]> {
   const guidance = fullGuidance(options);
   const { steps = 50, shift = 3, signal } = options;
   if (!(Number.isInteger(steps) && steps >= 2)) {
@@ -84,74 +92,91 @@ export async function denoise(
       help: "a whole number from 2 on; 50 points of the time grid are usual",
     });
   }
-  if (!(shift > 0)) throw new UsageError(`Cannot draw with shift ${shift}`, { help: "3 is usual" });
+  if (!(shift > 0 && Number.isFinite(shift))) {
+    throw new UsageError(`Cannot draw with shift ${shift}`, {
+      help: "a number above 0; 3 is usual",
+    });
+  }
   const width = latentSize(model.config);
   const grid = timeGrid(steps, shift);
-  const x = noise.slice();
+  const latents = jobs.map(({ noise }) => noise.slice());
   for (let i = 0; i + 1 < grid.length; i++) {
     signal?.throwIfAborted();
     const [t, next] = [grid[i], grid[i + 1]];
-    const used = guidedContexts(contexts, guidedAt(t, guidance), guidance);
-    const [v, u, seen] = await velocities(
-      model,
-      special,
-      used,
-      { tokens: x, rows, columns, t },
-      options,
-    );
-    const c = seen ?? (options.asReference && u && contexts.withoutImages ? v : undefined);
-    const velocity = guide(v, u, c, width, guidance);
-    const dt = Math.fround(t - next);
-    for (let j = 0; j < x.length; j++) x[j] -= velocity[j] * dt;
-    await options.onStep?.({
-      number: i + 1,
-      total: steps - 1,
-      t,
-      velocity,
-      main: v,
-      ...(u ? { withoutText: u } : {}),
-      ...(c ? { withoutImages: c } : {}),
-      latents: x,
-      preview: () => x.map((value, j) => value - next * velocity[j]),
-    });
+    const guided = guidedAt(t, guidance);
+    const used = jobs.map(({ contexts }) => guidedContexts(contexts, guided, guidance));
+    const found = await velocities(model, special, jobs, used, latents, t, options);
+    for (const [image, [v, u, seen]] of found.entries()) {
+      const asReference = options.asReference && u && jobs[image].contexts.withoutImages;
+      const c = seen ?? (asReference ? v : undefined);
+      const velocity = guide(v, u, c, width, guidance);
+      const dt = Math.fround(t - next);
+      const x = latents[image];
+      for (let j = 0; j < x.length; j++) x[j] -= velocity[j] * dt;
+      await options.onStep?.({
+        number: i + 1,
+        total: steps - 1,
+        image,
+        t,
+        velocity,
+        main: v,
+        ...(u ? { withoutText: u } : {}),
+        ...(seen ? { withoutImages: seen } : {}),
+        latents: x,
+        preview: () => x.map((value, j) => value - next * velocity[j]),
+      });
+    }
   }
-  return x;
+  return latents;
 }
 
+/** Main context, that without text, that without images; the last two only where they are needed. */
+type Used = [Context, Context | undefined, Context | undefined];
+
 /**
- * The contexts that a step needs, in the order main, without text, without images. A context equal to the main
- * one adds nothing but cost and a hidden increase of the text scale, so it is left out: without input images
- * the reference's image guidance turns a text scale a into 1 + b (a − 1).
+ * The contexts that a step needs. A context equal to the main one adds nothing but cost and a hidden increase
+ * of the text scale, so it is left out: without input images the reference's image guidance turns a text
+ * scale a into 1 + b (a − 1).
  */
 function guidedContexts(
   { main, withoutText, withoutImages }: DrawContexts,
   guided: boolean,
   { textGuidance, imageGuidance }: { textGuidance: number; imageGuidance: number },
-): (Context | undefined)[] {
-  if (!guided || textGuidance <= 1 || !withoutText || withoutText.equals(main)) return [main];
+): Used {
+  if (!guided || textGuidance <= 1 || !withoutText || withoutText.equals(main)) {
+    return [main, undefined, undefined];
+  }
   const images = imageGuidance > 1 && withoutImages && !withoutImages.equals(main);
   return [main, withoutText, images ? withoutImages : undefined];
 }
 
-/** The velocity of each context, together where the activations are small. */
+/** The velocities of every job's contexts, together where the activations are small. */
 async function velocities(
   model: UniMedVL,
   special: SpecialIds,
-  contexts: (Context | undefined)[],
-  latents: { tokens: Float32Array; rows: number; columns: number; t: number },
+  jobs: readonly DrawJob[],
+  used: readonly Used[],
+  latents: readonly Float32Array[],
+  t: number,
   options: DenoiseOptions,
-): Promise<(Float32Array | undefined)[] & { 0: Float32Array }> {
-  const block = { kind: "latents" as const, ...latents };
-  const readings = contexts.flatMap((context): Reading[] =>
-    context ? [{ context, blocks: [block] }] : []
-  );
-  const tokens = latents.rows * latents.columns;
+): Promise<[Float32Array, Float32Array | undefined, Float32Array | undefined][]> {
+  const wanted: { job: number; place: number; reading: Reading; rows: number }[] = [];
+  for (const [job, contexts] of used.entries()) {
+    const { rows, columns } = jobs[job];
+    const block = { kind: "latents" as const, tokens: latents[job], rows, columns, t };
+    for (const [place, context] of contexts.entries()) {
+      if (!context) continue;
+      wanted.push({ job, place, reading: { context, blocks: [block] }, rows: rows * columns });
+    }
+  }
   const { intermediateSize } = model.config.language;
-  const together = 4 * readings.length * tokens * intermediateSize <= TOGETHER_BYTES;
-  const found: Float32Array[] = [];
-  const turns = together ? [readings] : readings.map((reading) => [reading]);
+  const tokens = wanted.reduce((n, { rows }) => n + rows, 0);
+  const turns = 4 * tokens * intermediateSize <= TOGETHER_BYTES
+    ? [wanted]
+    : wanted.map((one) => [one]);
+  const found = jobs.map((): (Float32Array | undefined)[] => [undefined, undefined, undefined]);
   for (const [turn, some] of turns.entries()) {
-    const hidden = await runPass(model, special, some, {
+    const hidden = await runPass(model, special, some.map(({ reading }) => reading), {
       keep: false,
       wanted: ["gen"],
       ...(options.signal ? { signal: options.signal } : {}),
@@ -160,11 +185,12 @@ async function velocities(
     const predicted = tidy(() => noGrad(() => model.velocity(hidden.gen!)));
     hidden.gen!.dispose();
     const all = await predicted.floats();
+    const width = predicted.dim(1);
     predicted.dispose();
-    const size = all.length / some.length;
-    for (let i = 0; i < some.length; i++) found.push(all.subarray(i * size, (i + 1) * size));
+    let at = 0;
+    for (const { job, place, rows } of some) {
+      found[job][place] = all.subarray(at, at += rows * width);
+    }
   }
-  return contexts.map((context) => context ? found.shift() : undefined) as
-    & (Float32Array | undefined)[]
-    & { 0: Float32Array };
+  return found as [Float32Array, Float32Array | undefined, Float32Array | undefined][];
 }

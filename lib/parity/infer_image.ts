@@ -158,7 +158,8 @@ async function compareDrawing(
   const [gridRows, gridColumns] = [height / stride, width / stride];
   const noise = await fixture.float(FILE, noiseName);
   const steps: DenoiseStep[] = [];
-  const latents = await denoise(model, special, contexts, noise, gridRows, gridColumns, {
+  const job = { contexts, noise, rows: gridRows, columns: gridColumns };
+  const [latents] = await denoise(model, special, [job], {
     steps: params.num_timesteps,
     shift: params.timestep_shift,
     textGuidance: params.cfg_text_scale,

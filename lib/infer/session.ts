@@ -1,0 +1,163 @@
+// What every verb does: read texts and images into contexts of one cache, with progress, and write text behind
+// them. Sizes are known before anything runs, so a prompt that is too long is refused at once.
+
+import type { Image } from "../data/resize.ts";
+import { normalize, resizeByRule, SIZE_RULES, type SizeRule } from "../data/transforms.ts";
+import { InputError } from "../errors.ts";
+import { latentStride, type UniMedVLConfig } from "../model/config.ts";
+import { PAGE } from "../ops/cached_attention.ts";
+import { CachePool, type Context } from "./cache.ts";
+import type { LoadWork, OpenModel, Part } from "./open_model.ts";
+import { type Block, blockTokens, runPass } from "./pass.ts";
+import type { SamplingOptions } from "./sampling.ts";
+import { writeText, type Written } from "./text.ts";
+
+/** What is going on; `done` of `total` in the stage's own unit. */
+export interface VerbProgress {
+  stage: "load" | "read" | "write" | "draw" | "decode";
+  done: number;
+  total: number;
+}
+
+/** What every verb takes. */
+export interface VerbOptions {
+  signal?: AbortSignal;
+  onProgress?: (progress: VerbProgress) => void;
+  /** What a user should know: values the files overruled, streaming and its cost. */
+  onNote?: (text: string) => void;
+  /** Tokens that prompt, images and answer may take together. Default: 32768, as the model was trained. */
+  context?: number;
+  /** Special tokens in the user's text count as such. Default: false, they are plain text. */
+  specialTokens?: boolean;
+}
+
+/** What every verb that writes takes. */
+export interface WritingOptions extends VerbOptions, SamplingOptions {
+  /** Tokens of the answer at most. */
+  maxTokens?: number;
+  /** The text as it comes, whole characters at a time. */
+  onText?: (piece: string) => void;
+}
+
+/** Slots for pages that are begun and not filled. */
+const SPARE = 4 * PAGE;
+
+/** Tokens the published model was trained for. */
+export const DEFAULT_CONTEXT = 32768;
+
+/** The sizes a model's encoders take by a rule of the reference; small models have small tables. */
+export function ruleFor(config: UniMedVLConfig, kind: keyof typeof SIZE_RULES): SizeRule {
+  const rule = SIZE_RULES[kind];
+  const vit = /vit$/i.test(kind);
+  const stride = vit ? config.vision.patchSize : latentStride(config);
+  const most = stride * (vit ? config.vitMaxNumPatchPerSide : config.maxLatentSize);
+  const max = Math.min(rule.max, most);
+  return { max, min: Math.min(rule.min, max), stride, maxPixels: rule.maxPixels };
+}
+
+/** A text as it is packed: start, ids, end. */
+export function textBlock(open: OpenModel, text: string, special = false): Block {
+  const { bos, eos } = open.special;
+  return { kind: "text", ids: [bos, ...open.tokenizer.encode(text, { special }), eos] };
+}
+
+/** An image for the ViT, by a size rule. */
+export function vitBlock(image: Image, rule: SizeRule, imageCount = 1): Block {
+  return { kind: "vit", image: normalize(resizeByRule(image, rule, imageCount)) };
+}
+
+/** One verb's cache and what it reads and writes. */
+export class Session {
+  readonly pool: CachePool;
+
+  /**
+   * @param tokens how many the longest sequence takes
+   * @param capacity how many all of them take, shared ones counted once; default: one sequence
+   * @throws {InputError} If a sequence is longer than the context
+   */
+  constructor(
+    readonly open: OpenModel,
+    tokens: number,
+    readonly options: VerbOptions,
+    capacity = tokens,
+  ) {
+    const context = options.context ?? DEFAULT_CONTEXT;
+    if (tokens > context) {
+      throw new InputError(
+        `Cannot read the prompt: with images and answer it takes ${tokens} tokens, the context holds ${context}`,
+        {
+          help:
+            "shorten the text, give fewer or smaller images, lower --max-tokens, or raise --context",
+        },
+      );
+    }
+    this.pool = new CachePool(open.gpu, open.config.language, capacity + SPARE);
+  }
+
+  context(): Context {
+    return this.pool.context();
+  }
+
+  /** Reads blocks into contexts, each its own, in one pass. */
+  async read(readings: { context: Context; blocks: readonly Block[] }[]): Promise<void> {
+    const { signal, onProgress } = this.options;
+    await runPass(this.open.model, this.open.special, readings, {
+      ...(signal ? { signal } : {}),
+      onLayer: (done, total) => onProgress?.({ stage: "read", done, total }),
+    });
+  }
+
+  /** Writes behind contexts and decodes; the pieces of the first go to `onText`. */
+  async write(
+    contexts: readonly Context[],
+    options: WritingOptions & { maxTokens: number; goOn?: boolean },
+  ): Promise<(Written & { text: string })[]> {
+    const { tokenizer, special, model } = this.open;
+    const stream = tokenizer.stream();
+    const { signal, onProgress } = this.options;
+    const counts = contexts.map(() => 0);
+    const written = await writeText(model, special, contexts, {
+      ...(options.temperature === undefined ? {} : { temperature: options.temperature }),
+      ...(options.topK === undefined ? {} : { topK: options.topK }),
+      ...(options.topP === undefined ? {} : { topP: options.topP }),
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
+      maxTokens: options.maxTokens,
+      vocabulary: tokenizer.size,
+      goOn: options.goOn ?? false,
+      ...(signal ? { signal } : {}),
+      onToken: (id, sequence) => {
+        counts[sequence]++;
+        onProgress?.({ stage: "write", done: Math.max(...counts), total: options.maxTokens });
+        if (sequence !== 0 || !options.onText) return;
+        const piece = stream.push(id);
+        if (piece) options.onText(piece);
+      },
+    });
+    const rest = stream.end();
+    if (rest) options.onText?.(rest);
+    return written.map((w) => ({ ...w, text: tokenizer.decode(w.ids) }));
+  }
+
+  dispose(): void {
+    this.pool.dispose();
+  }
+}
+
+/** Tokens of some blocks. */
+export function tokensOf(open: OpenModel, blocks: readonly Block[]): number {
+  return blocks.reduce((n, block) => n + blockTokens(block, open.config), 0);
+}
+
+/** Loads the parts a verb needs, reporting to its options. */
+export function needParts(
+  open: OpenModel,
+  parts: readonly Part[],
+  options: VerbOptions,
+): Promise<void> {
+  const work: LoadWork = {
+    ...(options.signal ? { signal: options.signal } : {}),
+    ...(options.onNote ? { onNote: options.onNote } : {}),
+    onProgress: (done, total) => options.onProgress?.({ stage: "load", done, total }),
+  };
+  return open.need(parts, work);
+}
