@@ -1,5 +1,6 @@
-// Colour conversion of decoded images, by the reference's rule: an RGBA image, or one whose palette
-// or key colour has transparency, is put on white; grey with alpha just loses its alpha.
+// Colour conversion of decoded images. Images of data sets follow the reference's rule: an RGBA image,
+// or one whose palette or key colour has transparency, is put on white; grey with alpha just loses its
+// alpha. Pictures that a user names have one rule: whatever has alpha is put on white.
 
 import type { Image } from "./resize.ts";
 
@@ -31,7 +32,7 @@ export function toRgb(image: Image, alpha: "white" | "drop" = "white"): Image {
 }
 
 /** value·a + 255·(1 - a) for a = alpha / 255, in Pillow's integer arithmetic. */
-function onWhite(value: number, alpha: number): number {
+export function onWhite(value: number, alpha: number): number {
   const sum = value * alpha + 255 * (255 - alpha) + 128;
   return ((sum >> 8) + sum) >> 8;
 }

@@ -9,10 +9,8 @@
 import type { Sharp } from "sharp";
 import { InputError } from "../errors.ts";
 import { stretch16, toRgb } from "./color.ts";
+import { MAX_PIXELS } from "./reduce.ts";
 import type { Image } from "./resize.ts";
-
-/** Most pixels an image may have. */
-export const MAX_PIXELS = 20_000_000;
 
 /** Most bytes an image file may have. */
 const MAX_FILE_BYTES = 256 * 2 ** 20;
@@ -70,6 +68,21 @@ export async function readImage(
 
 const REPAIR =
   "Replace the file with a complete JPEG, PNG, WebP or TIFF image, or remove its record";
+
+/**
+ * Decodes a JPEG stream to (h, w) grey or (h, w, 3) RGB.
+ *
+ * @param maxPixels the largest size that is decoded
+ * @throws {Error} If it is damaged or larger, in the decoder's words
+ */
+export async function decodeJpeg(bytes: Uint8Array, maxPixels: number): Promise<Image> {
+  const sharp = await loadSharp();
+  const options = { failOn: "warning", limitInputPixels: maxPixels, ignoreIcc: true } as const;
+  const { channels } = await sharp(bytes, options).metadata();
+  const image = sharp(bytes, options).toColourspace(channels === 1 ? "b-w" : "srgb");
+  const { data, info } = await image.raw().toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, data: new Uint8Array(data) };
+}
 
 /**
  * Encodes (h, w, C) bytes, C = 1, 3 or 4, as PNG.
@@ -147,7 +160,7 @@ type SharpModule = typeof import("sharp").default;
 let loading: Promise<SharpModule> | undefined;
 
 /** sharp with every decoder blocked but the four that are used; the setting is process-wide. */
-function loadSharp(): Promise<SharpModule> {
+export function loadSharp(): Promise<SharpModule> {
   return loading ??= import("sharp").then(({ default: sharp }) => {
     sharp.block({ operation: ["VipsForeignLoad"] });
     sharp.unblock({
