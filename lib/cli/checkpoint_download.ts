@@ -16,6 +16,7 @@ import {
   filesFrom,
   type HubFile,
   matchingFiles,
+  sizeText,
 } from "./hub_files.ts";
 import { type HubWorld, thisHubWorld } from "./hub_world.ts";
 
@@ -260,11 +261,4 @@ function progressOf(
     total: Math.round(at.all / unitBytes),
     fields: { "": `${unit}  ${file.path} ${percent} %  ${sizeText(at.bytesPerSecond)}/s` },
   };
-}
-
-/** 29 214 520 256 → "29.2 GB". */
-function sizeText(bytes: number): string {
-  const power = Math.min(3, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  if (power === 0) return `${Math.round(bytes)} bytes`;
-  return `${(bytes / 1000 ** power).toPrecision(3)} ${["", "kB", "MB", "GB"][power]}`;
 }

@@ -93,7 +93,7 @@ export class RepoCache {
     const path = `${this.snapshot(commit)}/${file.path}`;
     const up = "../".repeat(2 + file.path.split("/").length - 1);
     const target = `${up}blobs/${file.etag}`;
-    if (await linkOf(path) === target) return;
+    if (await isSameFile(path, this.blob(file))) return;
     await Deno.mkdir(path.slice(0, path.lastIndexOf("/")), { recursive: true });
     const temporary = `${this.folder}/blobs/${file.etag}.link`;
     await Deno.remove(temporary).catch(ifThere);
@@ -163,13 +163,10 @@ async function infoOf(path: string): Promise<Deno.FileInfo | undefined> {
   }
 }
 
-async function linkOf(path: string): Promise<string | undefined> {
-  try {
-    if (!(await Deno.lstat(path)).isSymlink) return undefined;
-    return await Deno.readLink(path);
-  } catch (error) {
-    return ifThere(error);
-  }
+/** True if two paths lead to one file, by whatever kind of link. */
+async function isSameFile(path: string, other: string): Promise<boolean> {
+  const [a, b] = [await infoOf(path), await infoOf(other)];
+  return a !== undefined && b !== undefined && a.ino !== null && a.ino === b.ino && a.dev === b.dev;
 }
 
 /** Passes over "not found", also below what is a file, and nothing else. */

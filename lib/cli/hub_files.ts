@@ -186,3 +186,11 @@ function listed(files: readonly HubFile[]): string {
   const more = names.length - 12;
   return names.slice(0, 12).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
+
+/** Three figures and a unit: 29 214 520 256 → "29.2 GB", 84 → "84 bytes". */
+export function sizeText(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let [value, i] = [bytes, 0];
+  for (; value >= 999.5 && i < units.length - 1; i++) value /= 1000;
+  return `${i === 0 || value >= 99.95 ? value.toFixed(0) : value.toPrecision(3)} ${units[i]}`;
+}

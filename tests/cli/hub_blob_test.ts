@@ -10,6 +10,7 @@ import {
   gitSha1,
   LoopbackHub,
   sha256,
+  sizeOf,
   TemporaryFolder,
 } from "./hub_server.ts";
 
@@ -354,13 +355,4 @@ function partOf(bytes: Uint8Array<ArrayBuffer>, from: number, etag: string): Res
     status: 206,
     headers: { ETag: etag, "Content-Range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` },
   });
-}
-
-function sizeOf(path: string): number | undefined {
-  try {
-    return Deno.statSync(path).size;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
 }

@@ -9,6 +9,7 @@ import {
   type HubFile,
   isInside,
   matchingFiles,
+  sizeText,
 } from "../../lib/cli/hub_files.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
 
@@ -255,4 +256,21 @@ Deno.test("checkedEndpoint() takes addresses and drops the slash at their end", 
   ) {
     assert.throws(() => checkedEndpoint(text), UsageError);
   }
+});
+
+Deno.test("sizeText() has three figures in every unit", () => {
+  const cases: [number, string][] = [
+    [0, "0 bytes"],
+    [84.4, "84 bytes"],
+    [999, "999 bytes"],
+    [1000, "1.00 kB"],
+    [99_949, "99.9 kB"],
+    [99_950, "100 kB"],
+    [999_499, "999 kB"],
+    [999_500, "1.00 MB"],
+    [29_214_520_256, "29.2 GB"],
+    [2e12, "2.00 TB"],
+    [3e15, "3000 TB"],
+  ];
+  for (const [bytes, text] of cases) assert.equal(sizeText(bytes), text);
 });

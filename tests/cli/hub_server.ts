@@ -236,9 +236,23 @@ export async function downloadHere(
   return ran;
 }
 
-/** A new folder under the system's temporary one, removed at the end. */
+/** Size of a file, undefined where there is none. */
+export function sizeOf(path: string): number | undefined {
+  try {
+    return Deno.statSync(path).size;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** A folder that is removed at the end; a new one under the system's temporary folder unless one is given. */
 export class TemporaryFolder implements Disposable {
-  readonly path = Deno.makeTempDirSync({ prefix: "hub_cache_" });
+  readonly path: string;
+
+  constructor(path = Deno.makeTempDirSync({ prefix: "hub_cache_" })) {
+    this.path = path;
+  }
 
   [Symbol.dispose](): void {
     Deno.removeSync(this.path, { recursive: true });
@@ -269,7 +283,7 @@ export const SMALL = {
 export const TAKEN = ["ae.safetensors", ...Object.keys(SMALL), "ema.safetensors"].sort();
 
 /** A hub with a model and what is not to be taken, and an empty cache. */
-export function modelHub() {
+export function modelHub(folder?: string) {
   const hub = new LoopbackHub();
   for (const [name, bytes] of Object.entries(SMALL)) hub.files.set(name, bytes);
   hub.files.set("ae.safetensors", AUTOENCODER);
@@ -277,7 +291,7 @@ export function modelHub() {
   hub.files.set("model.safetensors", contentOf(50_000, 3));
   hub.files.set("pytorch_model.bin", contentOf(100, 4));
   hub.files.set("modeling.py", text("import os"));
-  const cache = new TemporaryFolder();
+  const cache = new TemporaryFolder(folder);
   return {
     hub,
     cache,
