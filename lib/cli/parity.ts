@@ -1,92 +1,82 @@
-// `deno task parity DIR`: our numbers against golden numbers of the reference, tensor by tensor.
+// `deno task parity`: what we compute against what others computed. The first word says what is checked: a folder
+// of golden numbers, test vectors of a tokenizer, or conformance cases of the safetensors header.
 
 import { UsageError } from "../errors.ts";
-import { openDevice } from "../gpu/device.ts";
-import { openFixture, type Row } from "../parity/compare.ts";
-import { type Group, GROUPS, runGroup } from "../parity/groups.ts";
+import { GROUPS } from "../parity/groups.ts";
 import { runCommand } from "./command.ts";
+import { checkFolder } from "./parity_folder.ts";
+import { checkSafetensors, checkTokenizer } from "./parity_vectors.ts";
+
+/** The flags each use takes, beside those of every command. */
+const TAKES = {
+  folder: ["only", "adapter", "brief"],
+  tokenizer: ["files"],
+  safetensors: [],
+} as const satisfies Record<string, readonly string[]>;
 
 await runCommand({
   name: "parity",
-  purpose: "Check a folder of golden numbers recorded from the reference, tensor by tensor.",
-  usage: "DIR [flags]",
+  purpose: "Check a folder of golden numbers recorded from the reference, tensor by tensor; or a " +
+    "file of tokenizer\nvectors, in both modes; or a file of safetensors headers to read or refuse.",
+  usage: "DIR [flags]\n       deno task parity tokenizer VECTORS.json --files DIR\n" +
+    "       deno task parity safetensors CASES.json",
   flags: {
-    only: { type: "string", unit: "GROUPS", help: `some of ${GROUPS.join(", ")}, comma-separated` },
+    only: {
+      type: "string",
+      unit: "GROUPS",
+      help: `of a folder: some of ${GROUPS.join(", ")}, comma-separated`,
+    },
     adapter: {
       type: "string",
       default: "any",
       choices: ["any", "gpu", "software"],
-      help: "which adapter computes",
+      help: "of a folder: which adapter computes",
     },
-    brief: { type: "boolean", help: "one line per case, and the tensors that miss" },
+    brief: { type: "boolean", help: "of a folder: one line per case, and the tensors that miss" },
+    files: {
+      type: "string",
+      unit: "DIR",
+      help: "of tokenizer vectors: the folder with tokenizer.json, or vocab.json and merges.txt",
+    },
   },
   examples: [
     ["deno task parity ../shared/fixtures/tiny-a", "everything the folder has"],
     ["deno task parity DIR --only train --brief", "losses and gradients, one line per case"],
+    ["deno task parity tokenizer VECTORS.json --files MODEL", "[{text, ids, mode}], both modes"],
+    ["deno task parity safetensors CASES.json", "[{name, bytes_b64, expect, tensors}]"],
   ],
-  positionals: { min: 1, max: 1, names: ["DIR"] },
-  exitCodes: { 1: "a tensor is outside its tolerance", 3: "the folder cannot be read" },
-}, async ({ flags, args, print, emit, signal }) => {
-  const fixture = await openFixture(args[0]);
-  const gpu = await openDevice({ adapter: flags.adapter });
-  let [passed, failed] = [0, 0];
-  for (const group of wantedGroups(flags.only)) {
-    signal.throwIfAborted();
-    const rows = await runGroup(group, gpu, fixture);
-    for (const [name, part] of byCase(rows)) {
-      const misses = part.filter((row) => !row.ok);
-      passed += part.length - misses.length;
-      failed += misses.length;
-      print(caseLine(group, name, part));
-      for (const row of part) emit({ event: "tensor", group, ...row });
-      for (const row of flags.brief ? misses : part) print(tensorLine(row));
-    }
-  }
-  print(`total: ${passed + failed} tensors, ${passed} within tolerance, ${failed} outside`);
-  print(`adapter: ${gpu.adapter.name}`);
-  emit({ event: "done", passed, failed, adapter: gpu.adapter.name });
-  await fixture.close();
-  gpu.close();
-  return failed === 0 && passed > 0 ? 0 : 1;
-});
-
-function wantedGroups(only: string | undefined): readonly Group[] {
-  if (only === undefined) return GROUPS;
-  return only.split(",").map((name) => {
-    const group = GROUPS.find((g) => g === name.trim());
-    if (group) return group;
-    throw new UsageError(`Cannot check group "${name}": there is none of that name`, {
-      help: `groups are ${GROUPS.join(", ")}`,
+  positionals: { min: 1, max: 2, names: ["DIR"] },
+  exitCodes: {
+    1: "a tensor is outside its tolerance, or a case is not as expected",
+    3: "the folder or file cannot be read",
+  },
+}, async ({ flags, given, args: [first, second], ...output }) => {
+  const use = first === "tokenizer" || first === "safetensors" ? first : "folder";
+  const takes: readonly string[] = TAKES[use];
+  for (const flag of Object.values(TAKES).flat()) {
+    if (!given.has(flag) || takes.includes(flag)) continue;
+    const allowed = takes.length > 0 ? takes.map((name) => `--${name}`).join(", ") : "none";
+    throw new UsageError(`Cannot run parity ${first} with --${flag}: it has no meaning there`, {
+      help: `flags of that use: ${allowed}`,
     });
-  });
-}
-
-function byCase(rows: Row[]): Map<string, Row[]> {
-  const cases = new Map<string, Row[]>();
-  for (const row of rows) {
-    const part = cases.get(row.case);
-    if (part) part.push(row);
-    else cases.set(row.case, [row]);
   }
-  return cases;
-}
-
-/** The tensor that comes closest to its tolerance stands for its case. */
-function caseLine(group: string, name: string, rows: Row[]): string {
-  const closeness = (row: Row) => row.error === 0 ? 0 : row.error / row.tolerance;
-  const worst = rows.reduce((a, b) => closeness(b) > closeness(a) || !b.ok && a.ok ? b : a);
-  const ok = rows.every((row) => row.ok);
-  const label = `${group}/${name}`.padEnd(34);
-  const count = `${rows.length} tensors`.padEnd(12);
-  return `${ok ? "ok  " : "MISS"} ${label} ${count} worst ${fraction(worst)} ${worst.tensor}`;
-}
-
-function tensorLine(row: Row): string {
-  return `  ${row.ok ? "ok  " : "MISS"} ${row.tensor} ${fraction(row)}${
-    row.note ? `: ${row.note}` : ""
-  }`;
-}
-
-function fraction({ error, tolerance }: Row): string {
-  return `${error.toExponential(1)} / ${tolerance.toExponential(1)}`;
-}
+  if (use === "folder") {
+    if (second === undefined) return await checkFolder(first, flags, output);
+    throw new UsageError(`Cannot run parity: unexpected argument ${second} after the folder`, {
+      help: "Give one folder, or tokenizer VECTORS.json, or safetensors CASES.json",
+    });
+  }
+  if (second === undefined) {
+    const what = use === "tokenizer" ? "VECTORS.json" : "CASES.json";
+    throw new UsageError(`Cannot run parity ${use}: ${what} is missing`, {
+      help: `For a folder of that name, type ./${use}`,
+    });
+  }
+  if (use === "safetensors") return await checkSafetensors(second, output);
+  if (flags.files === undefined) {
+    throw new UsageError("Cannot run parity tokenizer: --files DIR is missing", {
+      help: "Give the folder with tokenizer.json, or with vocab.json and merges.txt",
+    });
+  }
+  return await checkTokenizer(second, flags.files, output);
+});

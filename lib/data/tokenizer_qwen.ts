@@ -90,8 +90,7 @@ export class QwenTokenizer implements Tokenizer {
   }
 
   #encodeOrdinary(text: string, ids: number[]): void {
-    const normal = text.toWellFormed().normalize("NFC");
-    for (const piece of split(normal)) {
+    for (const piece of split(text.normalize("NFC"))) {
       let found = this.#cache.get(piece);
       if (found === undefined) {
         found = this.#pairs.encode(this.#encoder.encode(piece));

@@ -82,6 +82,9 @@ Deno.test("openTokenizer() takes added tokens from the files beside the vocabula
   const list = { "added_tokens.json": { "<|vision_start|>": 260, "<|im_end|>": 261 } };
   const configured = await open({ ...vocabulary, ...config, ...list });
   assert.deepEqual(configured.special, { bos: 261, eos: 260, soi: 262, eoi: 263 });
+  const nested = { "added_tokens.json": { "<|im": 260, "<|im_start|>": 261, "<|im_": 262 } };
+  const longest = await open({ ...vocabulary, ...nested });
+  assert.deepEqual(longest.encode("<|im_start|><|im_", { special: true }), [261, 262]);
   const listed = await open({ ...vocabulary, ...list, "tokenizer_config.json": {} });
   assert.deepEqual(listed.special, { bos: 262, eos: 261, soi: 260, eoi: 263 });
   // Some vocabularies hold the added tokens too, listed or not.
