@@ -75,7 +75,7 @@ export class NoiseSource {
 }
 
 /**
- * Draws images into their contexts, together.
+ * Draws images into their contexts, together. Options that are not given are the folder's, if it has some.
  *
  * @param sizes in pixels, of whole latent tokens
  */
@@ -83,8 +83,9 @@ export async function drawInto(
   open: OpenModel,
   jobs: readonly { contexts: DrawContexts; width: number; height: number }[],
   noise: NoiseSource,
-  options: DrawingOptions,
+  given: DrawingOptions,
 ): Promise<Drawn[]> {
+  const options = { ...open.defaults, ...given };
   const { model, special } = open;
   const width = latentSize(model.config);
   const grids = jobs.map((job) => latentGrid(model, job.height, job.width));

@@ -101,7 +101,11 @@ export async function edit(
         : `${instruction}\n\n${plan}`;
     }
   }
-  const { drawn } = await interleave(open, [...list, text], { ...EDITING, ...drawing });
+  const { drawn } = await interleave(open, [...list, text], {
+    ...EDITING,
+    ...open.defaults,
+    ...drawing,
+  });
   return { ...drawn!, instruction: text, ...(plan === undefined ? {} : { plan }) };
 }
 

@@ -8,14 +8,19 @@ import { formatBytes } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Autoencoder } from "../model/autoencoder.ts";
 import { type AutoencoderHalf, uploadAutoencoder } from "../model/autoencoder_upload.ts";
-import { type Checkpoint, openCheckpoint, type StoredTensor } from "../model/checkpoint_folder.ts";
-import { surveyCheckpoint } from "../model/checkpoint_folder.ts";
+import {
+  type Checkpoint,
+  openCheckpoint,
+  type StoredTensor,
+  surveyCheckpoint,
+} from "../model/checkpoint_folder.ts";
 import type { UniMedVLConfig } from "../model/config.ts";
 import { deviceBytes, rowReader, uploadTensor } from "../model/device_weights.ts";
 import { LayerStream } from "../model/layer_stream.ts";
 import { parameterShapes } from "../model/shapes.ts";
 import { UniMedVL } from "../model/unimedvl.ts";
 import { Parameters } from "../nn/parameters.ts";
+import { type DrawDefaults, readDefaults } from "./defaults.ts";
 
 /** Parts of a model that tasks need apart. */
 export type Part = "head" | "und" | "gen" | "vit" | "latent" | "encoder" | "decoder";
@@ -59,6 +64,8 @@ export class OpenModel {
     readonly tokenizer: Tokenizer,
     /** Holds the parts that were needed so far. */
     readonly model: UniMedVL,
+    /** What the folder says of drawing with it. */
+    readonly defaults: DrawDefaults = {},
   ) {
     this.special = tokenizer.special;
     this.notes = checkpoint.notes;
@@ -238,6 +245,7 @@ export class OpenModel {
  */
 export async function openModel(gpu: Gpu, dir: string): Promise<OpenModel> {
   const tokenizer = await openTokenizer(dir);
+  const defaults = await readDefaults(dir);
   const { checkpoint } = await surveyCheckpoint(dir);
   const { vocabSize } = checkpoint.config.language;
   if (tokenizer.size > vocabSize) {
@@ -248,5 +256,5 @@ export async function openModel(gpu: Gpu, dir: string): Promise<OpenModel> {
     );
   }
   const model = new UniMedVL(gpu, checkpoint.config, new Parameters());
-  return new OpenModel(gpu, dir, checkpoint, tokenizer, model);
+  return new OpenModel(gpu, dir, checkpoint, tokenizer, model, defaults);
 }

@@ -62,7 +62,7 @@ export async function reconstruct(
     const { bos, eos } = open.special;
     await contexts.text({ kind: "text", ids: [bos, ...ids, eos] });
 
-    const guidance = { textGuidance: 4, imageGuidance: 2, ...options };
+    const guidance = { textGuidance: 4, imageGuidance: 2, ...open.defaults, ...options };
     const results: Drawn[] = [];
     for (const [i, size] of sizes.entries()) {
       const [image] = await drawInto(
