@@ -4,6 +4,7 @@
 import { InputError, ResourceError } from "../errors.ts";
 import { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "./half.ts";
 import { fileReason } from "./jsonl.ts";
+import { ELEMENT_BYTES, planSafetensors } from "./safetensors_plan.ts";
 import { headerLength, parseHeader, type TensorInfo } from "./safetensors_header.ts";
 
 export type { Dtype, TensorInfo } from "./safetensors_header.ts";
@@ -209,8 +210,6 @@ export type TensorToWrite =
     | { dtype: "U8"; data: Uint8Array }
   );
 
-const BYTES = { F32: 4, I32: 4, F16: 2, BF16: 2, U8: 1 } as const;
-
 /**
  * Writes a file: tensors by falling element size, then name, so that all are aligned and equal
  * contents give equal bytes. The data goes to a temporary file beside `path`, which is synced and
@@ -225,9 +224,16 @@ export async function writeSafetensors(
   metadata: Record<string, string> = {},
 ): Promise<void> {
   const list = [...tensors].sort(([a, x], [b, y]) =>
-    BYTES[y.dtype] - BYTES[x.dtype] || (a < b ? -1 : 1)
+    ELEMENT_BYTES[y.dtype] - ELEMENT_BYTES[x.dtype] || (a < b ? -1 : 1)
   );
-  const header = encodeHeader(list, metadata);
+  for (const [name, { shape, data }] of list) {
+    const count = shape.reduce((n, d) => n * d, 1);
+    if (count === data.length) continue;
+    throw new TypeError(
+      `Cannot write ${name}: (${shape}) holds ${count} elements, its data ${data.length}`,
+    );
+  }
+  const { header } = planSafetensors(list.map(([name, t]) => ({ name, ...t })), metadata);
   const partial = `${path}.${crypto.randomUUID()}.tmp`;
   try {
     const file = await Deno.open(partial, { write: true, createNew: true });
@@ -251,37 +257,6 @@ export async function writeSafetensors(
   }
 }
 
-function encodeHeader(
-  list: (readonly [string, TensorToWrite])[],
-  metadata: Record<string, string>,
-): Uint8Array {
-  const members: string[] = [];
-  const member = (key: string, value: unknown) =>
-    members.push(`${JSON.stringify(key)}:${JSON.stringify(value)}`);
-  if (Object.keys(metadata).length > 0) member("__metadata__", metadata);
-  const seen = new Set(["__metadata__", "__proto__"]);
-  let at = 0;
-  for (const [name, { dtype, shape, data }] of list) {
-    const count = shape.reduce((n, d) => n * d, 1);
-    if (count !== data.length) {
-      throw new TypeError(
-        `Cannot write ${name}: (${shape}) holds ${count} elements, its data ${data.length}`,
-      );
-    }
-    if (seen.has(name)) throw new TypeError(`Cannot write ${name}: the name is used or reserved`);
-    seen.add(name);
-    const end = at + count * BYTES[dtype];
-    member(name, { dtype, shape, data_offsets: [at, end] });
-    at = end;
-  }
-  const json = new TextEncoder().encode(`{${members.join(",")}}`);
-  const length = Math.ceil(json.length / 8) * 8; // padded, so that the data is aligned
-  const bytes = new Uint8Array(8 + length).fill(0x20);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
-  bytes.set(json, 8);
-  return bytes;
-}
-
 function encodeData({ dtype, data }: TensorToWrite): Uint8Array {
   const stored = dtype === "F16"
     ? float32ToF16(data)
@@ -291,12 +266,13 @@ function encodeData({ dtype, data }: TensorToWrite): Uint8Array {
   return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
 }
 
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array) {
+/** Writes all bytes at the file's position. */
+export async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
-/** Makes the rename itself durable; Windows has no such call and needs none. */
-async function syncFolder(path: string) {
+/** Makes the renaming of a path itself durable; Windows has no such call and needs none. */
+export async function syncFolder(path: string): Promise<void> {
   if (Deno.build.os === "windows") return;
   const slash = path.lastIndexOf("/");
   const folder = await Deno.open(slash < 0 ? "." : path.slice(0, slash + 1));

@@ -1,0 +1,180 @@
+// Quantizes a checkpoint folder into another: matrices to int8 or int4 in groups of 64 with scales in bf16, row by
+// row as lib/packed_layout.ts lays them out, everything else to bf16. Memory is a few blocks of rows.
+//
+// What stays in bf16 includes what the source has in f32: the published weights are bf16 throughout, position
+// tables and norms too. Only the autoencoder keeps its dtype: its file is copied, f32 as published.
+
+import { fileReason } from "../data/jsonl.ts";
+import { InputError } from "../errors.ts";
+import { GROUP, isPacked, type PackedFormat } from "../packed_layout.ts";
+import { type Choice, choosePacked } from "./checkpoint_choice.ts";
+import { AUTOENCODER_FILE } from "./checkpoint_files.ts";
+import { type Checkpoint, openCheckpoint, type StoredTensor } from "./checkpoint_folder.ts";
+import {
+  bytesOf,
+  FLOAT_BYTES,
+  type FloatDtype,
+  type OutTensor,
+  rowsOf,
+  type Tally,
+} from "./checkpoint_rows.ts";
+import { shardFiles, shardIndex } from "./checkpoint_shards.ts";
+import { partOf, PARTS } from "./checkpoint_summary.ts";
+import { type OutFile, type SideFile, writeFolder, type WriteOptions } from "./checkpoint_write.ts";
+import { nameInReference } from "./weights.ts";
+
+/** How a folder is quantized. */
+export interface QuantizeOptions extends Choice, Omit<WriteOptions, "identity"> {
+  to: PackedFormat;
+  /** Bytes of a file, about. Default: 4 GB. */
+  shardBytes?: number;
+}
+
+/** What became of a part of the model. */
+export interface QuantizedPart {
+  part: string;
+  tensors: number;
+  /** Of them packed. */
+  packed: number;
+  bytesBefore: number;
+  bytesAfter: number;
+  /** ‖w − ŵ‖ / ‖w‖ over the packed tensors, measured on about 128 rows of each; undefined without any. */
+  relativeError: number | undefined;
+}
+
+/** What was written. */
+export interface QuantizeReport {
+  parts: QuantizedPart[];
+  /** Of all files. */
+  bytes: number;
+}
+
+/**
+ * Quantizes a folder. An unfinished `<out>.partial` of the same source and settings is gone on with.
+ *
+ * @param dir a checkpoint folder that is not quantized yet
+ * @param out the folder to write; it gets its name when it is complete
+ * @throws {InputError} If the source cannot be opened, is packed already, or has a value that is not finite
+ * @throws {UsageError} If `out` exists, or a pattern matches nothing
+ * @throws {ResourceError} If the disk has too little space or writing fails
+ */
+export async function quantizeCheckpoint(
+  dir: string,
+  out: string,
+  options: QuantizeOptions,
+): Promise<QuantizeReport> {
+  const checkpoint = await openCheckpoint(dir);
+  try {
+    const packed = [...checkpoint.tensors.values()].find(({ dtype }) => isPacked(dtype));
+    if (packed) {
+      throw new InputError(`Cannot quantize ${dir}: ${packed.name} is ${packed.dtype} already`, {
+        help: "give the folder that it was made from",
+      });
+    }
+    const chosen = choosePacked([...checkpoint.tensors.keys()], options);
+    const stored = [...checkpoint.tensors.values()].filter(({ file }) => file);
+    const tensors = stored.map((tensor) => {
+      const name = nameInReference(tensor.ours);
+      return outTensor(checkpoint, tensor, name, chosen.has(tensor.ours) ? options.to : "BF16");
+    });
+    const files = shardFiles(tensors, options.shardBytes);
+    const side = [...await copies(dir), ...shardIndex(files)];
+    const vae = [...checkpoint.autoencoder?.values() ?? []];
+    if (checkpoint.files.includes(AUTOENCODER_FILE)) {
+      side.push(await copyOf(dir, AUTOENCODER_FILE));
+    } else if (vae.length > 0) {
+      const own = vae.map((t) => outTensor(checkpoint, t, t.ours, t.dtype as FloatDtype));
+      files.push({ name: AUTOENCODER_FILE, tensors: own });
+    }
+    const identity = JSON.stringify([
+      options.to,
+      GROUP,
+      await Promise.all(
+        [...new Set([...checkpoint.files, ...side.flatMap((f) => "copyOf" in f ? f.name : [])])]
+          .map((name) => fingerprint(dir, name)),
+      ),
+    ]);
+    let parts: QuantizedPart[] = [];
+    const report = (tallies: ReadonlyMap<string, Tally>) => parts = sumUp(stored, files, tallies);
+    const { bytes } = await writeFolder(out, files, side, ({ tallies }) => {
+      const { to, only, keep } = options;
+      const text = JSON.stringify(
+        { format: 1, to, group: GROUP, scales: "bf16", only, keep, parts: report(tallies) },
+        null,
+        2,
+      );
+      return [{ name: "quantization.json", text: text + "\n" }];
+    }, { ...options, identity });
+    return { parts, bytes };
+  } finally {
+    checkpoint.close();
+  }
+}
+
+function outTensor(
+  checkpoint: Checkpoint,
+  tensor: StoredTensor,
+  name: string,
+  stored: OutTensor["stored"],
+): OutTensor {
+  const dtype = tensor.dtype as FloatDtype; // packed ones were refused
+  const rowBytes = rowsOf(tensor.shape).columns * FLOAT_BYTES[dtype];
+  const read = async (first: number, into: Uint8Array<ArrayBuffer>) => {
+    const begin = first * rowBytes;
+    await checkpoint.readBytes(tensor, begin, begin + into.length, into);
+  };
+  return { name, shape: tensor.shape, stored, source: { dtype, read } };
+}
+
+/** What travels along: configs, tokenizer, licence. */
+const COPIED =
+  /^(?!.*\.index\.json$)(?!quantization\.json$)(.*\.(json|txt|md|jinja)|LICEN[CS]E.*|NOTICE.*)$/;
+const MOST_COPIED_BYTES = 64e6;
+
+async function copies(dir: string): Promise<SideFile[]> {
+  const names: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(dir)) {
+    if (!isDirectory && COPIED.test(name)) names.push(name);
+  }
+  const found = await Promise.all(names.sort().map((name) => copyOf(dir, name)));
+  return found.filter(({ bytes }) => bytes <= MOST_COPIED_BYTES);
+}
+
+async function copyOf(dir: string, name: string): Promise<SideFile & { bytes: number }> {
+  const { size } = await Deno.stat(`${dir}/${name}`);
+  return { name, copyOf: `${dir}/${name}`, bytes: size };
+}
+
+/** What tells a source file from another: hashing all of them would take as long as quantizing. */
+async function fingerprint(dir: string, name: string): Promise<(string | number)[]> {
+  try {
+    const { size, mtime } = await Deno.stat(`${dir}/${name}`);
+    return [name, size, mtime?.getTime() ?? 0];
+  } catch (cause) {
+    throw new InputError(`Cannot read ${dir}/${name}: ${fileReason(cause)}`, { cause });
+  }
+}
+
+function sumUp(
+  stored: readonly StoredTensor[],
+  files: readonly OutFile[],
+  tallies: ReadonlyMap<string, Tally>,
+): QuantizedPart[] {
+  const after = new Map(files.flatMap(({ tensors }) => tensors.map((t) => [t.name, bytesOf(t)])));
+  return PARTS.flatMap((part) => {
+    const members = stored.filter(({ ours }) => partOf(ours) === part);
+    if (members.length === 0) return [];
+    const names = members.map(({ ours }) => nameInReference(ours));
+    const measured = names.flatMap((name) => tallies.get(name) ?? []);
+    const sum = (numbers: number[]) => numbers.reduce((a, b) => a + b, 0);
+    const size = sum(measured.map((tally) => tally.size));
+    return [{
+      part,
+      tensors: members.length,
+      packed: measured.length,
+      bytesBefore: sum(members.map(({ bytes }) => bytes)),
+      bytesAfter: sum(names.map((name) => after.get(name)!)),
+      relativeError: size > 0 ? Math.sqrt(sum(measured.map((t) => t.error)) / size) : undefined,
+    }];
+  });
+}
