@@ -44,7 +44,7 @@ const PACKAGES: Record<string, string[]> = {
   "plotly.js": ["show", "tests"],
   "plotly.js-dist-min": ["show", "tests"],
   "onnxruntime-node": ["cli", "tests"],
-  "@huggingface/tokenizers": ["data", "tests"],
+  "@huggingface/tokenizers": ["tests"],
   "@huggingface/hub": ["cli", "tests"],
   "dicom-parser": ["data", "tests"],
   "nifti-reader-js": ["data", "tests"],

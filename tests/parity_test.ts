@@ -138,7 +138,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: `parity: a changed optimizer setting is found in the steps${suffix}`,
+  name: `parity: a changed optimizer setting is found in the infer_text, infer_image${suffix}`,
   ignore: !present,
   ...GPU_TEST,
   fn: async () => {
@@ -179,7 +179,10 @@ Deno.test({
     const { code, stderr } = await command(TINY, "--only", "ops,nope");
     assert.equal(code, 2);
     assert.match(stderr, /^error: Cannot check group "nope": there is none of that name$/m);
-    assert.match(stderr, /^help: groups are ops, vae, packing, transforms, optim, train, steps$/m);
+    assert.match(
+      stderr,
+      /^help: groups are ops, vae, packing, transforms, optim, train, infer_text, infer_image$/m,
+    );
   },
 });
 

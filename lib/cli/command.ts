@@ -90,7 +90,12 @@ export function processShell(): Shell {
   const encoder = new TextEncoder();
   const writeTo = (stream: { writeSync(bytes: Uint8Array): number }) => (text: string) => {
     let bytes = encoder.encode(text);
-    while (bytes.length > 0) bytes = bytes.subarray(stream.writeSync(bytes));
+    try {
+      while (bytes.length > 0) bytes = bytes.subarray(stream.writeSync(bytes));
+    } catch (cause) {
+      if (cause instanceof Deno.errors.BrokenPipe) Deno.exit(141); // the reader left, as `| head` does
+      throw cause;
+    }
   };
   return {
     args: Deno.args,

@@ -104,6 +104,7 @@ function parseJson(bytes: Uint8Array, file: string): Map<string, StrictJson> {
 }
 
 function parseMetadata(entry: StrictJson, file: string): Map<string, string> {
+  if (entry === null) return new Map(); // as the format's own library reads it
   if (!(entry instanceof Map)) throw bad(file, "__metadata__ is not an object");
   for (const [key, value] of entry) {
     if (typeof value !== "string") throw bad(file, `__metadata__.${key} is not a string`);

@@ -74,7 +74,7 @@ export class Chat {
     );
     const before = this.#context.fork();
     try {
-      await this.#session.read([{ context: this.#context, blocks }]);
+      await this.#session.read([{ context: this.#context, blocks }], writing);
       const seed = (writing.seed ?? 0) + this.#turns; // the same words may get another answer
       const [written] = await this.#session.write([this.#context], {
         ...writing,

@@ -98,9 +98,16 @@ export class Session {
     return this.pool.context();
   }
 
-  /** Reads blocks into contexts, each its own, in one pass. */
-  async read(readings: { context: Context; blocks: readonly Block[] }[]): Promise<void> {
-    const { signal, onProgress } = this.options;
+  /**
+   * Reads blocks into contexts, each its own, in one pass.
+   *
+   * @param options who watches and may stop it; default: the session's
+   */
+  async read(
+    readings: { context: Context; blocks: readonly Block[] }[],
+    options: VerbOptions = this.options,
+  ): Promise<void> {
+    const { signal, onProgress } = options;
     await runPass(this.open.model, this.open.special, readings, {
       ...(signal ? { signal } : {}),
       onLayer: (done, total) => onProgress?.({ stage: "read", done, total }),
@@ -114,7 +121,7 @@ export class Session {
   ): Promise<(Written & { text: string })[]> {
     const { tokenizer, special, model } = this.open;
     const stream = tokenizer.stream();
-    const { signal, onProgress } = this.options;
+    const { signal, onProgress } = options;
     const counts = contexts.map(() => 0);
     const written = await writeText(model, special, contexts, {
       ...(options.temperature === undefined ? {} : { temperature: options.temperature }),

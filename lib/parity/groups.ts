@@ -24,6 +24,7 @@ export const GROUPS = [
   "infer_text",
   "infer_image",
 ] as const;
+/** The name of a group. */
 export type Group = typeof GROUPS[number];
 
 /** Runs one group over an open fixture. */

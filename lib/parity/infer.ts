@@ -1,5 +1,6 @@
 // What the checks of inference share: the fixture's weights, its special ids and image rules, caches read back.
 
+import type { Image } from "../data/resize.ts";
 import type { SizeRule } from "../data/transforms.ts";
 import { DEFAULT_MAX_PIXELS } from "../data/transforms.ts";
 import type { Gpu } from "../gpu/device.ts";
@@ -119,4 +120,10 @@ export async function compareCache(
 /** A text as the reference packs it: start, ids, end. */
 export function asText({ bos, eos }: SpecialIds, ids: ArrayLike<number>): number[] {
   return [bos, ...Array.from(ids), eos];
+}
+
+/** An image of the fixture, (h, w, 3) bytes. */
+export async function fixtureImage(fixture: Fixture, file: string, name: string): Promise<Image> {
+  const { shape: [height, width], data } = await fixture.tensor(file, name);
+  return { width, height, data: data as Uint8Array<ArrayBuffer> };
 }

@@ -15,9 +15,9 @@ import { prepareBatch } from "../model/batch.ts";
 import { latentSize, latentStride } from "../model/config.ts";
 import { tidy } from "../tensor.ts";
 import type { Fixture, Row } from "./compare.ts";
-import { asText, compareCache, type InferSetup, setUpInference } from "./infer.ts";
+import { asText, compareCache, fixtureImage, type InferSetup, setUpInference } from "./infer.ts";
 import { packingOf } from "./infer_one_pass.ts";
-import { compareWriting, fixtureImage } from "./infer_text.ts";
+import { compareWriting } from "./infer_text.ts";
 
 const FILE = "infer_image.safetensors";
 /** Share of a picture's values that may be one off: the reference cuts floats off, and rounding decides. */

@@ -9,8 +9,7 @@ import { prepareBatch } from "../model/batch.ts";
 import { latentStride, type UniMedVLConfig } from "../model/config.ts";
 import { tidy } from "../tensor.ts";
 import type { Fixture, Row } from "./compare.ts";
-import type { InferSetup } from "./infer.ts";
-import { fixtureImage } from "./infer_text.ts";
+import { fixtureImage, type InferSetup } from "./infer.ts";
 
 const FILE = "infer_text.safetensors";
 

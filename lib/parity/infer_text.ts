@@ -6,10 +6,9 @@ import { CachePool, type Context } from "../infer/cache.ts";
 import { runPass } from "../infer/pass.ts";
 import { writeText } from "../infer/text.ts";
 import { vitTransform } from "../data/transforms.ts";
-import type { Image } from "../data/resize.ts";
 import { patchify, positionIds } from "../data/patches.ts";
 import { compareExact, type Fixture, type Row } from "./compare.ts";
-import { asText, compareCache, type InferSetup, setUpInference } from "./infer.ts";
+import { asText, compareCache, fixtureImage, type InferSetup, setUpInference } from "./infer.ts";
 import { onePass } from "./infer_one_pass.ts";
 
 const FILE = "infer_text.safetensors";
@@ -28,12 +27,6 @@ export async function checkInferText(gpu: Gpu, fixture: Fixture): Promise<Row[]>
   } finally {
     setup.dispose();
   }
-}
-
-/** An image of the fixture, (h, w, 3) bytes. */
-export async function fixtureImage(fixture: Fixture, file: string, name: string): Promise<Image> {
-  const { shape: [height, width], data } = await fixture.tensor(file, name);
-  return { width, height, data: data as Uint8Array<ArrayBuffer> };
 }
 
 /** The reference's own lists for a text, from where the context stood. */
