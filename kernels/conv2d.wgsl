@@ -8,6 +8,7 @@
 // grid  folded: one invocation per 8 positions × 8 output channels
 
 override BLOCK: u32 = 64;
+override ADD: u32 = 0;   // 1: added to what y holds
 
 struct Params {
   positions: u32,
@@ -55,11 +56,15 @@ fn mac(sum: vec4f, a: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) -> vec4
   return fma(vec4f(a.w), b3, fma(vec4f(a.z), b2, fma(vec4f(a.y), b1, fma(vec4f(a.x), b0, sum))));
 }
 
+fn write(at: u32, value: vec4f) {
+  if (ADD == 1u) { y[at] += value; } else { y[at] = value; }
+}
+
 fn store(m: u32, quad: u32, left: vec4f, right: vec4f) {
   if (m >= params.positions) { return; }
   let at = m * params.out_quads + quad;
-  y[at] = left;
-  if (quad + 1u < params.out_quads) { y[at + 1u] = right; }
+  write(at, left);
+  if (quad + 1u < params.out_quads) { write(at + 1u, right); }
 }
 
 @compute @workgroup_size(BLOCK)

@@ -7,6 +7,8 @@
 // x, w, y  as in conv2d.wgsl; w_quads is a multiple of 8
 // grid     folded: one workgroup per 32 positions × 32 channels
 
+override ADD: u32 = 0;   // 1: added to what y holds
+
 struct Params {
   positions: u32,
   out_height: u32,
@@ -54,7 +56,9 @@ fn mac(sum: vec4f, a: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) -> vec4
 }
 
 fn store(m: u32, quad: u32, value: vec4f) {
-  if (m < params.positions && quad < params.out_quads) { y[m * params.out_quads + quad] = value; }
+  if (m >= params.positions || quad >= params.out_quads) { return; }
+  let at = m * params.out_quads + quad;
+  if (ADD == 1u) { y[at] += value; } else { y[at] = value; }
 }
 
 @compute @workgroup_size(8)

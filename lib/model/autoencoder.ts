@@ -1,25 +1,21 @@
 // The image autoencoder of FLUX at any size: pixels ↔ latents of a fraction of their side. Images and
 // latents are channels first, as files and the reference have them; everything between is channels last.
 
-import { isRecording, needsGrad } from "../autograd.ts";
+import { isRecording, needsGrad, noGrad } from "../autograd.ts";
 import { InputError, ResourceError, UsageError } from "../errors.ts";
 import { formatBytes } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
-import {
-  attentionBlock,
-  convolve,
-  downsample,
-  normalize,
-  resnetBlock,
-  upsample,
-} from "../nn/image_blocks.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { affine } from "../ops/affine.ts";
 import { toChannelsFirst, toChannelsLast } from "../ops/channels.ts";
 import { columns } from "../ops/columns.ts";
 import { latentSample } from "../ops/latent_sample.ts";
-import { type Tensor, tidy } from "../tensor.ts";
+import { finish, finishAsync, Held, type StepsOptions } from "../ops/steps.ts";
+import type { Tensor } from "../tensor.ts";
+import { expectRoom, passCosts } from "./autoencoder_costs.ts";
+import { type Pass, passSteps } from "./autoencoder_pass.ts";
 import { autoencoderShapes } from "./autoencoder_shapes.ts";
+import { type Half, runStage, stagesOf } from "./autoencoder_stages.ts";
 
 /** Sizes of an autoencoder. */
 export interface AutoencoderConfig {
@@ -78,20 +74,35 @@ export function checkAutoencoderConfig(config: AutoencoderConfig): void {
   }
 }
 
-/** An autoencoder: config and weights on one device. */
+/** The halves of an autoencoder that are in use. */
+export type AutoencoderParts = Half | "both";
+
+/**
+ * An autoencoder, or half of one: config and weights on one device.
+ *
+ * Where no gradient is recorded, images of any size go through in bands of rows that fit the adapter's bindings,
+ * with the same numbers as at once; what they take is checked before.
+ */
 export class Autoencoder {
   readonly gpu: Gpu;
   readonly config: AutoencoderConfig;
   /** Weights under the reference's names: `encoder.conv_in.weight`, … */
   readonly parameters: Parameters;
+  /** The halves whose weights it was given. */
+  readonly parts: AutoencoderParts;
 
   /**
+   * @param parameters of both halves, or of one: a half without any weight is absent
    * @throws {UsageError} If the config's sizes do not fit together
-   * @throws {InputError} If a weight is missing or has another shape than the config says
+   * @throws {InputError} If a weight of a half is missing or has another shape than the config says
    */
   constructor(gpu: Gpu, config: AutoencoderConfig, parameters: Parameters) {
     checkAutoencoderConfig(config);
-    for (const [name, shape] of autoencoderShapes(config)) {
+    const halves = (["encoder", "decoder"] as const).filter((half) =>
+      !parameters.sub(half).entries().next().done
+    );
+    this.parts = halves.length === 1 ? halves[0] : "both";
+    for (const [name, shape] of autoencoderShapes(config, this.parts)) {
       const weight = parameters.find(name);
       if (weight?.shape.join() === shape.join()) continue;
       const [want, got] = [shape.join(", "), weight?.shape.join(", ")];
@@ -112,33 +123,13 @@ export class Autoencoder {
    *
    * @param images (B, channels, h, w) in [-1, 1], h and w at least `downsample`
    * @returns (B, zChannels, h/downsample, w/downsample) each
-   * @throws {TypeError} If the shape is not that of images
-   * @throws {ResourceError} If an intermediate image is larger than one binding of the adapter
+   * @throws {TypeError} If the shape is not that of images, or there is no encoder
+   * @throws {ResourceError} If it exceeds the memory budget or the adapter's largest buffer, or, with
+   *   gradients, one binding of the adapter
    */
   encodeMoments(images: Tensor): Moments {
-    const { inChannels, zChannels, numResBlocks, chMult } = this.config;
-    this.#expect(images, inChannels, "encode");
-    this.#expectRoom(images.dim(0), images.dim(2), images.dim(3), 0, "encode");
-    const p = this.parameters.sub("encoder");
-    const blocks: Block[] = [];
-    for (let level = 0; level < chMult.length; level++) {
-      for (let b = 0; b < numResBlocks; b++) {
-        blocks.push((x) => resnetBlock(x, p.sub(`down.${level}.block.${b}`)));
-      }
-      if (level < chMult.length - 1) {
-        blocks.push((x) => downsample(x, p.sub(`down.${level}.downsample`)));
-      }
-    }
-    const moments = this.#chain(toChannelsLast(images), [
-      (x) => convolve(x, p.sub("conv_in")),
-      ...blocks,
-      ...middle(p),
-      (x) => convolve(normalize(x, p.sub("norm_out")), p.sub("conv_out")),
-    ]);
-    return {
-      mean: toChannelsFirst(columns(moments, 0, zChannels)),
-      logvar: toChannelsFirst(columns(moments, zChannels, zChannels)),
-    };
+    const [mean, logvar] = this.#run("encoder", images);
+    return { mean, logvar };
   }
 
   /**
@@ -149,11 +140,31 @@ export class Autoencoder {
    * @returns (B, zChannels, h/downsample, w/downsample)
    */
   encode(images: Tensor, noise: Tensor | null): Tensor {
-    const { scaleFactor: scale, shiftFactor: shift } = this.config;
-    const { mean, logvar } = this.encodeMoments(images);
-    return noise
-      ? latentSample(mean, logvar, noise, { scale, shift })
-      : affine(mean, scale, -shift * scale);
+    const moments = this.#run("encoder", images);
+    const latents = this.#latents(moments, noise);
+    if (!latents.node) { for (const moment of moments) moment.dispose(); }
+    return latents;
+  }
+
+  /**
+   * `encode` with waits in between, for progress and to be called off; without gradients.
+   *
+   * @throws The reason of `options.signal` when it is aborted; nothing is left on the device then
+   */
+  async encodeAsync(
+    images: Tensor,
+    noise: Tensor | null,
+    options: StepsOptions = {},
+  ): Promise<Tensor> {
+    const kept = noise?.alias().keep() ?? null; // the caller may dispose of it meanwhile
+    try {
+      const moments = await this.#runAsync("encoder", images, options);
+      const latents = noGrad(() => this.#latents(moments, kept));
+      for (const moment of moments) moment.dispose();
+      return latents;
+    } finally {
+      kept?.dispose();
+    }
   }
 
   /**
@@ -161,30 +172,34 @@ export class Autoencoder {
    *
    * @param latents (B, zChannels, h, w), shifted and scaled as `encode` gives them
    * @returns (B, outCh, h·downsample, w·downsample), about [-1, 1], not clamped
-   * @throws {TypeError} If the shape is not that of latents
-   * @throws {ResourceError} If an intermediate image is larger than one binding of the adapter
+   * @throws {TypeError} If the shape is not that of latents, or there is no decoder
+   * @throws {ResourceError} If it exceeds the memory budget or the adapter's largest buffer, or, with
+   *   gradients, one binding of the adapter
    */
   decode(latents: Tensor): Tensor {
-    const { zChannels, numResBlocks, chMult, scaleFactor, shiftFactor } = this.config;
-    this.#expect(latents, zChannels, "decode");
-    const [B, , h, w] = latents.shape;
-    this.#expectRoom(B, h * this.config.downsample, w * this.config.downsample, 1, "decode");
-    const p = this.parameters.sub("decoder");
-    const blocks: Block[] = [];
-    for (let level = chMult.length - 1; level >= 0; level--) {
-      for (let b = 0; b <= numResBlocks; b++) {
-        blocks.push((x) => resnetBlock(x, p.sub(`up.${level}.block.${b}`)));
-      }
-      if (level > 0) blocks.push((x) => upsample(x, p.sub(`up.${level}.upsample`)));
-    }
-    const images = this.#chain(toChannelsLast(latents), [
-      (x) => affine(x, 1 / scaleFactor, shiftFactor),
-      (x) => convolve(x, p.sub("conv_in")),
-      ...middle(p),
-      ...blocks,
-      (x) => convolve(normalize(x, p.sub("norm_out")), p.sub("conv_out")),
-    ]);
-    return toChannelsFirst(images);
+    return this.#run("decoder", latents)[0];
+  }
+
+  /**
+   * `decode` with waits in between, for progress and to be called off; without gradients.
+   *
+   * @throws The reason of `options.signal` when it is aborted; nothing is left on the device then
+   */
+  async decodeAsync(latents: Tensor, options: StepsOptions = {}): Promise<Tensor> {
+    return (await this.#runAsync("decoder", latents, options))[0];
+  }
+
+  /**
+   * Device memory, in bytes, that `encode` or `decode` takes at its largest without gradients, beside weights
+   * and input.
+   *
+   * @param images how many of h × w pixels
+   */
+  peakBytes(what: "encode" | "decode", images: number, h: number, w: number): number {
+    const half = what === "encode" ? "encoder" : "decoder";
+    const pixels = half === "encoder" ? 1 : this.config.downsample;
+    const size = { images, h: Math.floor(h / pixels), w: Math.floor(w / pixels) };
+    return passCosts(this.gpu, this.config, half, size).peakBytes;
   }
 
   /** Gives the weights back. */
@@ -192,23 +207,87 @@ export class Autoencoder {
     this.parameters.dispose();
   }
 
-  /** One block after another; when no gradient is wanted, each input is given back once it was used. */
-  #chain(x: Tensor, blocks: Block[]): Tensor {
-    const trains = isRecording() &&
-      (needsGrad(x) || [...this.parameters.entries()].some(([, weight]) => needsGrad(weight)));
-    for (const block of blocks) {
-      if (trains) {
-        x = block(x);
-        continue;
-      }
-      const y = tidy(() => block(x));
-      x.dispose();
-      x = y;
+  #run(half: Half, x: Tensor): Tensor[] {
+    this.#expect(half, x);
+    if (this.#trains(half, x)) return this.#record(half, x);
+    const held = new Held();
+    try {
+      const pass = this.#pass(half, x).pass;
+      return finish(this.gpu, passSteps(held, x, pass));
+    } finally {
+      held.end();
     }
-    return x;
   }
 
-  #expect(x: Tensor, channels: number, what: string): void {
+  async #runAsync(half: Half, x: Tensor, options: StepsOptions): Promise<Tensor[]> {
+    this.#expect(half, x);
+    const { pass, work } = this.#pass(half, x);
+    const kept = x.alias().keep(); // the caller may dispose of it meanwhile
+    const held = new Held();
+    try {
+      return await finishAsync(this.gpu, passSteps(held, kept, pass), work, options);
+    } finally {
+      held.end();
+      kept.dispose();
+    }
+  }
+
+  #pass(half: Half, x: Tensor): { pass: Pass; work: number } {
+    const [images, , h, w] = x.shape;
+    const { together, work } = expectRoom(this.gpu, this.config, half, { images, h, w });
+    const stages = stagesOf(this.config, half);
+    const weights = this.parameters.sub(half);
+    return { pass: { stages, weights, together, ...this.#ends(half) }, work };
+  }
+
+  /** What stands before and behind a half. */
+  #ends(half: Half): Pick<Pass, "begin" | "finish"> {
+    const { zChannels, scaleFactor, shiftFactor } = this.config;
+    return half === "encoder"
+      ? {
+        begin: toChannelsLast,
+        finish: (moments) => [
+          toChannelsFirst(columns(moments, 0, zChannels)),
+          toChannelsFirst(columns(moments, zChannels, zChannels)),
+        ],
+      }
+      : {
+        begin: (latents) => affine(toChannelsLast(latents), 1 / scaleFactor, shiftFactor),
+        finish: (images) => [toChannelsFirst(images)],
+      };
+  }
+
+  #trains(half: Half, x: Tensor): boolean {
+    return isRecording() &&
+      (needsGrad(x) || [...this.parameters.sub(half).entries()].some(([, w]) => needsGrad(w)));
+  }
+
+  /** With gradients, all at once. */
+  #record(half: Half, x: Tensor): Tensor[] {
+    this.#expectBindings(half, x);
+    const weights = this.parameters.sub(half);
+    const { begin, finish } = this.#ends(half);
+    let y = begin(x);
+    for (const stage of stagesOf(this.config, half)) y = runStage(stage, y, weights);
+    return finish(y);
+  }
+
+  #latents([mean, logvar]: Tensor[], noise: Tensor | null): Tensor {
+    const { scaleFactor: scale, shiftFactor: shift } = this.config;
+    return noise
+      ? latentSample(mean, logvar, noise, { scale, shift })
+      : affine(mean, scale, -shift * scale);
+  }
+
+  #expect(half: Half, x: Tensor): void {
+    const what = half === "encoder" ? "encode" : "decode";
+    const { inChannels, zChannels } = this.config;
+    if (this.parts !== "both" && this.parts !== half) {
+      throw new TypeError(
+        `Cannot ${what}: this autoencoder was given its ${this.parts} only, load its ${half} too`,
+      );
+    }
+    const channels = half === "encoder" ? inChannels : zChannels;
     if (x.shape.length === 4 && x.shape[1] === channels) return;
     throw new TypeError(
       `Cannot ${what} (${x.shape.join(", ")}): not a batch of images with ${channels} channels`,
@@ -216,11 +295,13 @@ export class Autoencoder {
   }
 
   /**
-   * The largest intermediate image must fit one binding. An encoder level keeps its own channels; a decoder
-   * level starts with those of the next coarser one (`ahead` = 1).
+   * With gradients, the largest intermediate image must fit one binding. An encoder level keeps its own channels;
+   * a decoder level starts with those of the next coarser one.
    */
-  #expectRoom(images: number, h: number, w: number, ahead: number, what: string): void {
-    const { chMult, ch } = this.config;
+  #expectBindings(half: Half, x: Tensor): void {
+    const { chMult, ch, downsample } = this.config;
+    const [ahead, pixels] = half === "encoder" ? [0, 1] : [1, downsample];
+    const [images, h, w] = [x.dim(0), x.dim(2) * pixels, x.dim(3) * pixels];
     const largest = Math.max(
       ...chMult.map((_, level) =>
         Math.ceil(h / 2 ** level) * Math.ceil(w / 2 ** level) * ch *
@@ -230,20 +311,10 @@ export class Autoencoder {
     const [bytes, most] = [4 * images * largest, this.gpu.maxBindingBytes];
     if (bytes <= most) return;
     throw new ResourceError(
-      `Cannot ${what} ${images} × ${h} × ${w} pixels at once: they become ${formatBytes(bytes)}, ` +
-        `one binding of this adapter holds ${formatBytes(most)}`,
-      { help: "fewer or smaller images at a time, or a GPU with larger bindings" },
+      `Cannot ${half === "encoder" ? "encode" : "decode"} ${images} × ${h} × ${w} pixels with ` +
+        `gradients: they become ${formatBytes(bytes)}, one binding of this adapter holds ` +
+        formatBytes(most),
+      { help: "use noGrad, fewer or smaller images at a time, or a GPU with larger bindings" },
     );
   }
-}
-
-/** Channels-last image to channels-last image. */
-type Block = (x: Tensor) => Tensor;
-
-function middle(p: Parameters): Block[] {
-  return [
-    (x) => resnetBlock(x, p.sub("mid.block_1")),
-    (x) => attentionBlock(x, p.sub("mid.attn_1")),
-    (x) => resnetBlock(x, p.sub("mid.block_2")),
-  ];
 }

@@ -1,9 +1,16 @@
 // The shape of every weight of an autoencoder, under the reference's names, from the config alone.
 
-import type { AutoencoderConfig } from "./autoencoder.ts";
+import type { AutoencoderConfig, AutoencoderParts } from "./autoencoder.ts";
 
-/** Name → shape, in the order of a forward pass, encoder first. */
-export function autoencoderShapes(config: AutoencoderConfig): Map<string, number[]> {
+/**
+ * Name → shape, in the order of a forward pass, encoder first.
+ *
+ * @param parts of which halves. Default: both
+ */
+export function autoencoderShapes(
+  config: AutoencoderConfig,
+  parts: AutoencoderParts = "both",
+): Map<string, number[]> {
   const shapes = new Map<string, number[]>();
   const conv = (name: string, from: number, to: number, side: number) => {
     shapes.set(`${name}.weight`, [to, from, side, side]);
@@ -56,5 +63,6 @@ export function autoencoderShapes(config: AutoencoderConfig): Map<string, number
   }
   norm("decoder.norm_out", channels);
   conv("decoder.conv_out", channels, config.outCh, 3);
-  return shapes;
+  if (parts === "both") return shapes;
+  return new Map([...shapes].filter(([name]) => name.startsWith(`${parts}.`)));
 }

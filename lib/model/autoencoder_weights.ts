@@ -6,13 +6,20 @@ import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
-import { Autoencoder, type AutoencoderConfig, checkAutoencoderConfig } from "./autoencoder.ts";
+import {
+  Autoencoder,
+  type AutoencoderConfig,
+  type AutoencoderParts,
+  checkAutoencoderConfig,
+} from "./autoencoder.ts";
 import { autoencoderShapes } from "./autoencoder_shapes.ts";
 
 /** How an autoencoder is made. */
 export interface AutoencoderOptions {
   /** Whether `backward` gives gradients of its weights. Default: false, as in the reference's training. */
   trainable?: boolean;
+  /** The halves to make; drawing needs no encoder, conditions no decoder. Default: both. */
+  parts?: AutoencoderParts;
 }
 
 const LISTED = 8;
@@ -33,8 +40,10 @@ export async function loadAutoencoder(
   checkAutoencoderConfig(config);
   const file = await openSafetensors(path);
   try {
-    const prefix = file.tensors.has("vae_model.encoder.conv_in.weight") ? "vae_model." : "";
-    const shapes = autoencoderShapes(config);
+    const shapes = autoencoderShapes(config, options.parts);
+    const prefix = [...shapes.keys()].some((name) => file.tensors.has(`vae_model.${name}`))
+      ? "vae_model."
+      : "";
     const wrong: string[] = [];
     for (const [name, shape] of shapes) {
       const found = file.tensors.get(prefix + name)?.shape;
@@ -76,7 +85,7 @@ export function initAutoencoder(
 ): Autoencoder {
   checkAutoencoderConfig(config);
   const parameters = new Parameters();
-  for (const [name, shape] of autoencoderShapes(config)) {
+  for (const [name, shape] of autoencoderShapes(config, options.parts)) {
     const values = new Float32Array(sizeOf(shape));
     if (shape.length === 4) {
       const draws = new Draws("autoencoder", seed, name);

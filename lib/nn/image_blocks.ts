@@ -13,7 +13,7 @@ import type { Parameters } from "./parameters.ts";
 
 const SAME: ConvOptions = { padding: padAll(1) };
 /** Halves even sizes: a row below and a column to the right are padded, as in the checkpoints' training. */
-const HALVE: ConvOptions = { stride: 2, padding: { left: 0, right: 1, top: 0, bottom: 1 } };
+export const HALVE: ConvOptions = { stride: 2, padding: { left: 0, right: 1, top: 0, bottom: 1 } };
 
 /** 3×3 (padded) or 1×1 convolution by the weight and bias of `p`. */
 export function convolve(x: Tensor, p: Parameters): Tensor {

@@ -6,6 +6,7 @@ import code from "../../kernels/swap_axes.wgsl" with { type: "text" };
 import { record } from "../autograd.ts";
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import { type Shape, Tensor } from "../tensor.ts";
+import { expectOneBinding } from "./image_rows.ts";
 
 const kernel = new Kernel("swap_axes", { main: code });
 
@@ -13,6 +14,7 @@ const kernel = new Kernel("swap_axes", { main: code });
  * (B, C, h, w) → (B, h, w, C).
  *
  * @throws {TypeError} If `x` has not four axes
+ * @throws {ResourceError} If `x` is larger than one binding of the adapter
  */
 export function toChannelsLast(x: Tensor): Tensor {
   const [b, c, h, w] = imageShape(x, "to channels last");
@@ -23,6 +25,7 @@ export function toChannelsLast(x: Tensor): Tensor {
  * (B, h, w, C) → (B, C, h, w).
  *
  * @throws {TypeError} If `x` has not four axes
+ * @throws {ResourceError} If `x` is larger than one binding of the adapter
  */
 export function toChannelsFirst(x: Tensor): Tensor {
   const [b, h, w, c] = imageShape(x, "to channels first");
@@ -38,6 +41,7 @@ export function imageShape(x: Tensor, what: string): [number, number, number, nu
 }
 
 function swap(x: Tensor, shape: Shape, batch: number, rows: number, columns: number): Tensor {
+  expectOneBinding(x, "swap the axes of", 4 * x.size);
   const y = Tensor.empty(x.gpu, shape);
   const launch = (source: Tensor, target: Tensor, rows: number, columns: number) =>
     kernel.run(x.gpu, {

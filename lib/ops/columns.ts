@@ -3,6 +3,7 @@
 import code from "../../kernels/columns.wgsl" with { type: "text" };
 import { record } from "../autograd.ts";
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
+import { rowBinding, rowRanges } from "../gpu/rows.ts";
 import { Tensor } from "../tensor.ts";
 
 const kernel = new Kernel("columns", { main: code });
@@ -21,10 +22,14 @@ export function columns(x: Tensor, start: number, count: number): Tensor {
   }
   const width = x.dim(-1);
   const y = Tensor.empty(x.gpu, [...x.shape.slice(0, -1), count]);
-  kernel.run(x.gpu, {
-    buffers: { x: x.buffer, y: y.buffer },
-    params: { n: y.size, columns: count, from_columns: width, start },
-    grid: foldGrid(Math.ceil(y.size / 64)),
-  });
+  const rows = y.size / count;
+  for (const range of rowRanges(x.gpu, rows, [x, y])) {
+    const n = range.count * count;
+    kernel.run(x.gpu, {
+      buffers: { x: rowBinding(x, rows, range), y: rowBinding(y, rows, range) },
+      params: { n, columns: count, from_columns: width, start },
+      grid: foldGrid(Math.ceil(n / 64)),
+    });
+  }
   return record(y, [x], (dy) => [columns(dy, -start, width)]);
 }

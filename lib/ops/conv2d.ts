@@ -2,12 +2,11 @@
 // images. Tuned kernels and their choice are in conv2d_launch.ts.
 
 import { record } from "../autograd.ts";
-import { ResourceError } from "../errors.ts";
-import { formatBytes } from "../gpu/buffers.ts";
-import { Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 import { chunkSums } from "./chunk_sums.ts";
 import { columns } from "./columns.ts";
 import { type ConvSizes, gather, weightGradient } from "./conv2d_launch.ts";
+import { expectOneBinding } from "./image_rows.ts";
 
 /** Zeros added around an image, in pixels. */
 export interface Padding {
@@ -40,7 +39,8 @@ export function padAll(pixels: number): Padding {
  * @returns (B, h', w', O) with `h' = ⌊(h + top + bottom - k) / s⌋ + 1`
  * @throws {TypeError} If the shapes do not fit each other
  * @throws {RangeError} If the padded image is smaller than the kernel
- * @throws {ResourceError} If an image batch is larger than one binding of the adapter
+ * @throws {ResourceError} If gradients are recorded and an image batch is larger than one binding of the
+ *   adapter; without them it is worked on in bands of rows
  */
 export function conv2d(
   x: Tensor,
@@ -50,8 +50,11 @@ export function conv2d(
 ): Tensor {
   const sizes = convSizes(x, weight, bias, options);
   const { images, inHeight, inWidth, outHeight, outWidth, C, O } = sizes;
-  checkBinding(x, images * inHeight * inWidth * 4 * Math.ceil(C / 4));
-  checkBinding(x, images * outHeight * outWidth * 4 * Math.ceil(O / 4));
+  const larger = Math.max(
+    inHeight * inWidth * Math.ceil(C / 4),
+    outHeight * outWidth * Math.ceil(O / 4),
+  );
+  expectOneBinding(x, "convolve", 16 * images * larger, [x, weight, bias]);
   const even = toQuads(x, C);
   const wide = gather("forward", even, weight, bias, sizes);
   const y = O % 4 === 0 ? wide : columns(wide, 0, O);
@@ -78,11 +81,22 @@ export function conv2d(
 }
 
 /** Pads the channels with zeros to a multiple of 4, the unit in which kernels read; `x` itself if it is one. */
-function toQuads(x: Tensor, channels: number): Tensor {
+export function toQuads(x: Tensor, channels: number): Tensor {
   return channels % 4 === 0 ? x : columns(x, 0, 4 * Math.ceil(channels / 4));
 }
 
-function convSizes(x: Tensor, weight: Tensor, bias: Tensor, options: ConvOptions): ConvSizes {
+/**
+ * Sizes of a convolution.
+ *
+ * @throws {TypeError} If the shapes do not fit each other
+ * @throws {RangeError} If the padded image is smaller than the kernel
+ */
+export function convSizes(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  options: ConvOptions,
+): ConvSizes {
   const named = `(${x.shape.join(", ")}) with weight (${weight.shape.join(", ")})`;
   if (x.shape.length !== 4 || weight.shape.length !== 4) {
     throw new TypeError(`Cannot convolve ${named}: both need four axes`);
@@ -110,16 +124,4 @@ function convSizes(x: Tensor, weight: Tensor, bias: Tensor, options: ConvOptions
     );
   }
   return { images, inHeight, inWidth, outHeight, outWidth, C, O, kernel, stride, left, top };
-}
-
-function checkBinding(x: Tensor, values: number): void {
-  const most = x.gpu.maxBindingBytes;
-  if (4 * values <= most) return;
-  throw new ResourceError(
-    `Cannot convolve (${x.shape.join(", ")}): ${
-      formatBytes(4 * values)
-    } of pixels, one binding of ` +
-      `this adapter holds ${formatBytes(most)}`,
-    { help: "encode or decode fewer or smaller images at a time" },
-  );
 }

@@ -1,4 +1,4 @@
-// Launches of the convolution kernels: weights packed for vector loads, grids, splits of long sums.
+// Launches of the convolution kernels: weights packed for vector loads, grids, bands, splits of long sums.
 
 import forwardCode from "../../kernels/conv2d.wgsl" with { type: "text" };
 import dweightCode from "../../kernels/conv2d_dweight.wgsl" with { type: "text" };
@@ -9,11 +9,15 @@ import unpackCode from "../../kernels/conv2d_unpack.wgsl" with { type: "text" };
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
+import { convBands, type GatherSizes } from "./conv2d_bands.ts";
+import { countRows, type ImageRows, rowsBinding } from "./image_rows.ts";
 
-const gatherKernel = new Kernel("conv2d", { main: forwardCode });
+const knobs = ["ADD"] as const;
+const gatherKernel = new Kernel("conv2d", { main: forwardCode, knobs });
 const dweightKernel = new Kernel("conv2d_dweight", { main: dweightCode });
 const gatherSubgroup = new Kernel("conv2d_subgroup", {
   main: forwardSubgroupCode,
+  knobs,
   subgroups: true,
 });
 const dweightSubgroup = new Kernel("conv2d_dweight_subgroup", {
@@ -52,34 +56,38 @@ export interface ConvSizes {
   top: number;
 }
 
+/** A weight and bias in the order the kernels read them, and the sizes of what they are for. */
+export interface PackedConv {
+  /** (taps · inputs + 1, outputs), the last row being the bias. */
+  readonly weight: Tensor;
+  readonly variant: ConvVariant;
+  readonly sizes: GatherSizes;
+  /** Quads of `weight`'s columns. */
+  readonly wQuads: number;
+}
+
 /**
- * The forward product `y` from `x`, or `dx` from `dy`: both gather pixels under taps and multiply by a
- * packed weight.
+ * Packs a weight for the forward product `y` from `x`, or for `dx` from `dy`.
  *
- * @param x (B, h, w, quads·4): the input, or `dy` when backward
  * @param variant the kernels to use; by default those that suit the device
- * @returns (B, h', w', quads·4): channels padded to a multiple of 4
  */
-export function gather(
+export function packConv(
   way: "forward" | "backward",
-  x: Tensor,
   weight: Tensor,
   bias: Tensor,
   s: ConvSizes,
   variant?: ConvVariant,
-): Tensor {
+): PackedConv {
   const forward = way === "forward";
+  const sizes = gatherSizes(forward, s);
+  const { inQuads, outQuads } = sizes;
   const [inChannels, outChannels] = forward ? [s.C, s.O] : [s.O, s.C];
-  const inQuads = Math.ceil(inChannels / 4);
-  const outQuads = Math.ceil(outChannels / 4);
-  const [inHeight, inWidth] = forward ? [s.inHeight, s.inWidth] : [s.outHeight, s.outWidth];
-  const [height, width] = forward ? [s.outHeight, s.outWidth] : [s.inHeight, s.inWidth];
   const taps = s.kernel * s.kernel;
-  const subgroup = (variant ?? convVariant(x.gpu, outQuads)) === "subgroup";
-  const wQuads = subgroup ? 8 * Math.ceil(outQuads / 8) : 2 * Math.ceil(outQuads / 2);
-
-  const packed = Tensor.empty(x.gpu, [taps * 4 * inQuads + 1, 4 * wQuads]);
-  pack.run(x.gpu, {
+  const chosen = variant ?? convVariant(weight.gpu, outQuads);
+  const unit = chosen === "subgroup" ? 8 : 2;
+  const wQuads = unit * Math.ceil(outQuads / unit);
+  const packed = Tensor.empty(weight.gpu, [taps * 4 * inQuads + 1, 4 * wQuads]);
+  pack.run(weight.gpu, {
     buffers: { weight: weight.buffer, bias: bias.buffer, packed: packed.buffer },
     params: {
       taps,
@@ -93,33 +101,107 @@ export function gather(
     },
     grid: foldGrid(Math.ceil(packed.size / 64)),
   });
+  return { weight: packed, variant: chosen, sizes, wQuads };
+}
 
-  const positions = s.images * height * width;
-  const y = Tensor.empty(x.gpu, [s.images, height, width, 4 * outQuads]);
+/** The sizes as the kernels see them: backward, the input is `dy`. */
+export function gatherSizes(forward: boolean, s: ConvSizes): GatherSizes {
+  const [input, output] = [
+    { height: s.inHeight, width: s.inWidth, quads: Math.ceil(s.C / 4) },
+    { height: s.outHeight, width: s.outWidth, quads: Math.ceil(s.O / 4) },
+  ];
+  const [from, to] = forward ? [input, output] : [output, input];
+  return {
+    images: s.images,
+    inHeight: from.height,
+    inWidth: from.width,
+    inQuads: from.quads,
+    outHeight: to.height,
+    outWidth: to.width,
+    outQuads: to.quads,
+    kernel: s.kernel,
+    multiply: forward ? s.stride : 1,
+    divide: forward ? 1 : s.stride,
+    direction: forward ? 1 : -1,
+    top: forward ? -s.top : s.top,
+    left: forward ? -s.left : s.left,
+  };
+}
+
+/** Rows of images, and where they are: among the images, or copied out. */
+export interface RowsAt {
+  /** (B, h, w, quads·4); a copy has these rows alone. */
+  images: Tensor;
+  rows: ImageRows;
+  copied?: boolean;
+}
+
+/**
+ * Computes rows of the output.
+ *
+ * @param x the rows of the input (of `dy` when backward) that those of `y` are made of
+ * @param add whether to add to what `y` holds
+ */
+export function convolveRows(packed: PackedConv, x: RowsAt, y: RowsAt, add = false): void {
+  const { sizes: s, variant, weight, wQuads } = packed;
+  const subgroup = variant === "subgroup";
+  const positions = countRows(y.rows) * s.outWidth;
   const groups = subgroup
     ? Math.ceil(positions / 32) * (wQuads / 8)
     : Math.ceil(Math.ceil(positions / 8) * (wQuads / 2) / 64);
-  (subgroup ? gatherSubgroup : gatherKernel).run(x.gpu, {
-    buffers: { x: x.buffer, w: packed.buffer, y: y.buffer },
+  (subgroup ? gatherSubgroup : gatherKernel).run(weight.gpu, {
+    buffers: {
+      x: x.copied ? x.images.buffer : rowsBinding(x.images, x.rows),
+      w: weight.buffer,
+      y: y.copied ? y.images.buffer : rowsBinding(y.images, y.rows),
+    },
     params: {
       positions,
-      out_height: height,
-      out_width: width,
-      in_height: inHeight,
-      in_width: inWidth,
-      in_quads: inQuads,
-      out_quads: outQuads,
+      out_height: y.rows.to - y.rows.from,
+      out_width: s.outWidth,
+      in_height: x.rows.to - x.rows.from,
+      in_width: s.inWidth,
+      in_quads: s.inQuads,
+      out_quads: s.outQuads,
       w_quads: wQuads,
       kernel: s.kernel,
-      multiply: forward ? s.stride : 1,
-      divide: forward ? 1 : s.stride,
-      direction: forward ? 1 : -1,
-      top: forward ? -s.top : s.top,
-      left: forward ? -s.left : s.left,
+      multiply: s.multiply,
+      divide: s.divide,
+      direction: s.direction,
+      top: s.top + s.multiply * y.rows.from - s.divide * x.rows.from,
+      left: s.left,
     },
+    knobs: { ADD: Number(add) },
     grid: foldGrid(groups),
   });
-  packed.dispose();
+}
+
+/**
+ * The forward product `y` from `x`, or `dx` from `dy`: both gather pixels under taps and multiply by a
+ * packed weight. Images larger than one binding take several launches.
+ *
+ * @param x (B, h, w, quads·4): the input, or `dy` when backward
+ * @param variant the kernels to use; by default those that suit the device
+ * @returns (B, h', w', quads·4): channels padded to a multiple of 4
+ */
+export function gather(
+  way: "forward" | "backward",
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor,
+  s: ConvSizes,
+  variant?: ConvVariant,
+): Tensor {
+  const { gpu } = x;
+  const bands = convBands(gpu, gatherSizes(way === "forward", s), gpu.maxBindingBytes);
+  const packed = packConv(way, weight, bias, s, variant);
+  const { images, outHeight, outWidth, outQuads } = packed.sizes;
+  const y = Tensor.empty(gpu, [images, outHeight, outWidth, 4 * outQuads]);
+  for (const { source, target } of bands) {
+    convolveRows(packed, { images: x, rows: source }, { images: y, rows: target });
+    if (bands.length > 1) gpu.flush();
+  }
+  packed.weight.dispose();
   return y;
 }
 

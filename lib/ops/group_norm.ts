@@ -10,10 +10,18 @@ import chunksCode from "../../kernels/group_norm_chunks.wgsl" with { type: "text
 import mergeCode from "../../kernels/group_norm_merge.wgsl" with { type: "text" };
 import swish from "../../kernels/common/swish.wgsl" with { type: "text" };
 import { record } from "../autograd.ts";
-import { foldGrid, Kernel } from "../gpu/kernel.ts";
+import { type Binding, foldGrid, Kernel } from "../gpu/kernel.ts";
 import { Tensor } from "../tensor.ts";
 import { chunkSums } from "./chunk_sums.ts";
 import { columns } from "./columns.ts";
+import {
+  allRows,
+  expectAlignedImages,
+  expectOneBinding,
+  type ImageRows,
+  rowBands,
+  rowsBinding,
+} from "./image_rows.ts";
 
 const knobs = ["SWISH"] as const;
 const chunksKernel = new Kernel("group_norm_chunks", { main: chunksCode });
@@ -32,6 +40,9 @@ const backwardKernel = new Kernel("group_norm_backward", {
 
 /** Pixels per invocation of the pointwise passes: amortizes reading the statistics. */
 const RUN = 16;
+
+/** Chunks of pixels are multiples of this: then each starts where a binding may. */
+const CHUNK_STEP = 16;
 
 /** Options of {@link groupNorm}. */
 export interface GroupNormOptions {
@@ -53,6 +64,8 @@ export interface GroupNormOptions {
  * @returns (B, h, w, C)
  * @throws {TypeError} If the shapes do not fit each other
  * @throws {RangeError} If C is not a multiple of `groups` and of 4
+ * @throws {ResourceError} If gradients are recorded and `x` is larger than one binding of the adapter; without
+ *   them it is worked on in bands
  */
 export function groupNorm(
   x: Tensor,
@@ -62,32 +75,25 @@ export function groupNorm(
 ): Tensor {
   const { groups = 32, eps = 1e-6 } = options;
   const SWISH = Number(options.swish ?? false);
-  check(x, weight, bias, groups);
+  expectGroups(x, weight, bias, groups);
+  expectOneBinding(x, "normalize", 4 * x.size, [x, weight, bias]);
   const gpu = x.gpu;
   const [images, h, w, channels] = x.shape;
   const pixels = h * w;
   const quads = channels / 4;
-  const stats = statistics(x, groups, eps);
-  const runs = Math.ceil(pixels / RUN);
-  const n = images * runs * quads;
-  const grid = foldGrid(Math.ceil(n / 64));
+  const bands = rowBands(x, "normalize", gpu.maxBindingBytes);
+  if (bands.length > 1) expectAlignedImages(x, "normalize", 8 * channels);
   const y = Tensor.empty(gpu, x.shape);
-  applyKernel.run(gpu, {
-    buffers: {
-      x: x.buffer,
-      stats: stats.buffer,
-      weight: weight.buffer,
-      bias: bias.buffer,
-      y: y.buffer,
-    },
-    params: { n, pixels, quads, runs, run: RUN },
-    knobs: { SWISH },
-    grid,
-  });
+  const stats = groupStatistics(x, groups, eps);
+  for (const rows of bands) {
+    normalizeRows(x, rows, { stats, weight, bias, swish: SWISH === 1 }, { images: y });
+  }
   stats.dispose();
 
   return record(y, [x, weight, bias], (dy, needs) => {
-    const stats = statistics(x, groups, eps);
+    const runs = Math.ceil(pixels / RUN);
+    const n = images * runs * quads;
+    const stats = groupStatistics(x, groups, eps);
     const { chunk, chunks } = chunking(pixels);
     const parts = Tensor.empty(gpu, [images, chunks, 2, channels]);
     const buffers = {
@@ -112,7 +118,7 @@ export function groupNorm(
         buffers: { ...buffers, sums: sums.buffer, dx: dx.buffer },
         params: { n, pixels, quads, runs, run: RUN, per_group: channels / groups },
         knobs: { SWISH },
-        grid,
+        grid: foldGrid(Math.ceil(n / 64)),
       });
     }
     if (!needs[1] && !needs[2]) return [dx, null, null];
@@ -122,14 +128,63 @@ export function groupNorm(
   });
 }
 
+/** Statistics and weights to normalize by. */
+export interface GroupScale {
+  /** (B, C, 2) from {@link groupStatistics}. */
+  stats: Tensor;
+  weight: Tensor;
+  bias: Tensor;
+  swish: boolean;
+}
+
+/**
+ * Normalizes rows of images. Not differentiable: a piece of {@link groupNorm}.
+ *
+ * @param x (B, h, w, C)
+ * @param y of the shape of `x`, or a copy that has these rows alone
+ */
+export function normalizeRows(
+  x: Tensor,
+  rows: ImageRows,
+  { stats, weight, bias, swish }: GroupScale,
+  y: { images: Tensor; copied?: boolean },
+): void {
+  const [, , w, channels] = x.shape;
+  const quads = channels / 4;
+  const pixels = (rows.to - rows.from) * w;
+  const runs = Math.ceil(pixels / RUN);
+  const n = rows.images * runs * quads;
+  const own = 8 * channels; // bytes of an image's statistics
+  applyKernel.run(x.gpu, {
+    buffers: {
+      x: rowsBinding(x, rows),
+      stats: rows.images === x.dim(0)
+        ? stats.buffer
+        : { buffer: stats.buffer, offset: rows.image * own, sizeBytes: own },
+      weight: weight.buffer,
+      bias: bias.buffer,
+      y: y.copied ? y.images.buffer : rowsBinding(y.images, rows),
+    },
+    params: { n, pixels, quads, runs, run: RUN },
+    knobs: { SWISH: Number(swish) },
+    grid: foldGrid(Math.ceil(n / 64)),
+  });
+}
+
 /** Pixels per partial sum: long enough to be worth a launch, short enough to occupy a device. */
 function chunking(pixels: number): { chunk: number; chunks: number } {
-  const chunk = Math.max(64, Math.ceil(pixels / 256));
+  const chunk = Math.max(64, CHUNK_STEP * Math.ceil(pixels / 256 / CHUNK_STEP));
   return { chunk, chunks: Math.ceil(pixels / chunk) };
 }
 
-/** (B, C, 2): mean and 1/√(σ² + eps) of each channel's group. Recomputed in backward: cheaper than kept. */
-function statistics(x: Tensor, groups: number, eps: number): Tensor {
+/**
+ * (B, C, 2): mean and 1/√(σ² + eps) of each channel's group. Not differentiable; recomputed in backward, which
+ * is cheaper than keeping them. Chunks depend on the number of pixels alone: images in several bindings have
+ * the same statistics bit for bit.
+ *
+ * @param x (B, h, w, C), C a multiple of `groups` and of 4
+ */
+export function groupStatistics(x: Tensor, groups = 32, eps = 1e-6): Tensor {
   const gpu = x.gpu;
   const [images, h, w, channels] = x.shape;
   const pixels = h * w;
@@ -137,12 +192,21 @@ function statistics(x: Tensor, groups: number, eps: number): Tensor {
   const { chunk, chunks } = chunking(pixels);
   const means = Tensor.empty(gpu, [images, chunks, channels]);
   const squares = Tensor.empty(gpu, [images, chunks, channels]);
-  const n = images * chunks * quads;
-  chunksKernel.run(gpu, {
-    buffers: { x: x.buffer, means: means.buffer, squares: squares.buffer },
-    params: { n, pixels, quads, chunks, chunk },
-    grid: foldGrid(Math.ceil(n / 64)),
-  });
+  for (const part of chunkRanges(x, chunk, chunks)) {
+    const n = part.images * part.chunks * quads;
+    chunksKernel.run(gpu, {
+      buffers: { x: part.binding, means: means.buffer, squares: squares.buffer },
+      params: {
+        n,
+        pixels: Math.min(pixels, (part.first + part.chunks) * chunk) - part.first * chunk,
+        quads,
+        chunks: part.chunks,
+        chunk,
+        first: part.image * chunks + part.first,
+      },
+      grid: foldGrid(Math.ceil(n / 64)),
+    });
+  }
   const stats = Tensor.empty(gpu, [images, channels, 2]);
   mergeKernel.run(gpu, {
     buffers: { means: means.buffer, squares: squares.buffer, stats: stats.buffer },
@@ -154,7 +218,46 @@ function statistics(x: Tensor, groups: number, eps: number): Tensor {
   return stats;
 }
 
-function check(x: Tensor, weight: Tensor, bias: Tensor, groups: number): void {
+/** Chunks `first …` of images, and the binding of their pixels. */
+interface ChunkRange {
+  image: number;
+  images: number;
+  first: number;
+  chunks: number;
+  binding: Binding;
+}
+
+/** All chunks at once where one binding holds the images, else as many of an image as it holds. */
+function* chunkRanges(x: Tensor, chunk: number, chunks: number): Generator<ChunkRange> {
+  const most = x.gpu.maxBindingBytes;
+  const [images, h, w, channels] = x.shape;
+  if (4 * x.size <= most) {
+    yield { image: 0, images, first: 0, chunks, binding: rowsBinding(x, allRows(x)) };
+    return;
+  }
+  expectAlignedImages(x, "normalize");
+  const [pixelBytes, pixels] = [4 * channels, h * w];
+  const step = Math.floor(most / (chunk * pixelBytes));
+  if (step === 0) expectOneBinding(x, "normalize", chunk * pixelBytes);
+  for (let image = 0; image < images; image++) {
+    for (let first = 0; first < chunks; first += step) {
+      const count = Math.min(step, chunks - first);
+      const to = Math.min(pixels, (first + count) * chunk);
+      const offset = (image * pixels + first * chunk) * pixelBytes;
+      const sizeBytes = (to - first * chunk) * pixelBytes;
+      const binding = { buffer: x.buffer, offset, sizeBytes };
+      yield { image, images: 1, first, chunks: count, binding };
+    }
+  }
+}
+
+/**
+ * Checks shapes that are normalized together.
+ *
+ * @throws {TypeError} If the shapes do not fit each other
+ * @throws {RangeError} If C is not a multiple of `groups` and of 4
+ */
+export function expectGroups(x: Tensor, weight: Tensor, bias: Tensor, groups: number): void {
   const named = `(${x.shape.join(", ")})`;
   if (x.shape.length !== 4) {
     throw new TypeError(`Cannot normalize ${named} by groups: it has not four axes`);

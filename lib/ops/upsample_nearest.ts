@@ -6,6 +6,7 @@ import { record } from "../autograd.ts";
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import { Tensor } from "../tensor.ts";
 import { imageShape } from "./channels.ts";
+import { expectOneBinding } from "./image_rows.ts";
 
 const forward = new Kernel("upsample_nearest", { main: forwardCode });
 const backward = new Kernel("upsample_nearest_backward", { main: backwardCode });
@@ -17,6 +18,7 @@ const backward = new Kernel("upsample_nearest_backward", { main: backwardCode })
  * @returns (B, 2h, 2w, C)
  * @throws {TypeError} If `x` has not four axes
  * @throws {RangeError} If C is not a multiple of 4
+ * @throws {ResourceError} If `y` is larger than one binding of the adapter: see `upsampleConvolve`
  */
 export function upsampleNearest2(x: Tensor): Tensor {
   const [B, h, w, C] = imageShape(x, "to twice its size");
@@ -25,6 +27,7 @@ export function upsampleNearest2(x: Tensor): Tensor {
       `Cannot bring (${x.shape.join(", ")}) to twice its size: ${C} channels are no multiple of 4`,
     );
   }
+  expectOneBinding(x, "double", 16 * x.size);
   const n = x.size / 4;
   const params = { n, width: w, quads: C / 4 };
   const grid = foldGrid(Math.ceil(n / 64));

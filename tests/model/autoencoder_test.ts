@@ -164,6 +164,10 @@ Deno.test(
         await model.parameters.get(name).floats(),
       );
       loaded.dispose();
+      const half = await loadAutoencoder(gpu, SMALL, path, { parts: "decoder" });
+      assert.equal(half.parts, "decoder");
+      assert.equal(half.parameters.find("encoder.conv_in.weight"), undefined);
+      half.dispose();
       model.dispose();
       await assert.rejects(loadAutoencoder(gpu, { ...SMALL, zChannels: 8 }, path), {
         name: "InputError",
@@ -205,16 +209,6 @@ Deno.test("Autoencoder refuses configs, weights and shapes that do not fit", GPU
   });
   assert.throws(() => model.decode(Tensor.zeros(gpu, [4, 8, 8])), {
     message: "Cannot decode (4, 8, 8): not a batch of images with 4 channels",
-  });
-  const narrow = new Autoencoder(
-    Object.create(gpu, { maxBindingBytes: { value: 2 ** 20 } }),
-    SMALL,
-    model.parameters,
-  );
-  assert.throws(() => narrow.decode(Tensor.zeros(gpu, [1, 4, 40, 40])), {
-    name: "ResourceError",
-    message: "Cannot decode 1 × 80 × 80 pixels at once: they become 1.6 MiB, " +
-      "one binding of this adapter holds 1.0 MiB",
   });
   model.dispose();
 });

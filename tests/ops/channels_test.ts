@@ -3,6 +3,7 @@ import { toChannelsFirst, toChannelsLast } from "../../lib/ops/channels.ts";
 import { columns } from "../../lib/ops/columns.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { checkOp, GPU_TEST, normals, testGpu } from "../helpers.ts";
+import { narrowGpu } from "./variants.ts";
 
 const SHAPES = [[1, 1, 1, 1], [2, 3, 5, 7], [1, 32, 3, 9], [3, 4, 16, 17]];
 
@@ -49,6 +50,13 @@ Deno.test("columns() crops, pads and slices", GPU_TEST, async () => {
   }
 });
 
+Deno.test("columns() covers tensors larger than one binding", GPU_TEST, async () => {
+  const gpu = await narrowGpu(2 ** 12);
+  const x = normals(901 * 4, 1);
+  const y = await columns(Tensor.from(gpu, x, [901, 4]), 1, 3).floats();
+  assert.deepEqual(y, x.filter((_, i) => i % 4 > 0));
+});
+
 Deno.test("channel ops refuse what they cannot do", GPU_TEST, async () => {
   const gpu = await testGpu();
   const x = Tensor.from(gpu, normals(6, 1), [2, 3]);
@@ -61,6 +69,13 @@ Deno.test("channel ops refuse what they cannot do", GPU_TEST, async () => {
   assert.throws(() => columns(x, 0.5, 2), {
     name: "RangeError",
     message: "Cannot take 2 columns from column 0.5",
+  });
+  const narrow = await narrowGpu(2 ** 12);
+  assert.throws(() => toChannelsLast(Tensor.empty(narrow, [1, 3, 32, 32])), {
+    name: "ResourceError",
+    message: "Cannot swap the axes of (1, 3, 32, 32): 12288 B of pixels, one binding of this " +
+      "adapter holds 4096 B",
+    help: "fewer or smaller images at a time",
   });
 });
 

@@ -1,9 +1,17 @@
 import assert from "node:assert/strict";
 import { backward, parameter } from "../../lib/autograd.ts";
 import { conv2d, type ConvOptions, padAll } from "../../lib/ops/conv2d.ts";
-import { type ConvVariant, gather, weightGradient } from "../../lib/ops/conv2d_launch.ts";
+import { convBands, type GatherSizes } from "../../lib/ops/conv2d_bands.ts";
+import {
+  type ConvSizes,
+  type ConvVariant,
+  gather,
+  gatherSizes,
+  weightGradient,
+} from "../../lib/ops/conv2d_launch.ts";
 import { Tensor, tidy } from "../../lib/tensor.ts";
 import { assertClose, checkOp, FORWARD, GPU_TEST, normals, testGpu } from "../helpers.ts";
+import { narrowGpu } from "./variants.ts";
 
 interface Case {
   /** images, rows, columns, channels in, channels out, kernel */
@@ -162,17 +170,128 @@ Deno.test("conv2d() refuses what does not fit, by name", GPU_TEST, async () => {
   });
 });
 
-Deno.test("conv2d() refuses images larger than one binding", GPU_TEST, async () => {
-  const gpu = await testGpu();
-  const small = Object.create(gpu, { maxBindingBytes: { value: 2 ** 20 } });
-  const x = Tensor.empty(small, [1, 64, 64, 4]);
-  assert.throws(() => conv2d(x, Tensor.empty(gpu, [68, 4, 3, 3]), Tensor.empty(gpu, [68]), SAME), {
-    name: "ResourceError",
-    message:
-      "Cannot convolve (1, 64, 64, 4): 1.1 MiB of pixels, one binding of this adapter holds 1.0 MiB",
-    help: "encode or decode fewer or smaller images at a time",
-  });
-});
+/** images, rows, columns, channels in, channels out, kernel, stride: rows of 16 bytes and more */
+const BANDED = [
+  [1, 601, 5, 4, 12, 3, 1],
+  [1, 40, 36, 3, 32, 3, 1],
+  [2, 64, 16, 36, 9, 3, 2],
+  [1, 45, 33, 32, 64, 1, 1],
+  [1, 33, 48, 32, 36, 3, 2],
+];
+
+/** Sizes as in the model: 3 × 3 padded by one, or right and below where they halve. */
+function sizesOf([images, h, w, C, O, kernel, stride]: number[]): ConvSizes {
+  const before = stride === 1 ? kernel >> 1 : 0;
+  const out = (n: number) => Math.floor((n + before + (kernel >> 1) - kernel) / stride) + 1;
+  const [outHeight, outWidth] = [out(h), out(w)];
+  const place = { left: before, top: before, inHeight: h, inWidth: w, outHeight, outWidth };
+  return { images, C, O, kernel, stride, ...place };
+}
+
+Deno.test(
+  "convBands() makes each output row once, of rows that bindings reach",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    const most = 2 ** 15;
+    for (const size of BANDED) {
+      for (const forward of [true, false]) {
+        const s: GatherSizes = gatherSizes(forward, sizesOf(size));
+        const bands = convBands(gpu, s, most);
+        assert.ok(bands.length > 1, "the sizes are too large for one band");
+        const made: string[] = [];
+        for (const { source, target } of bands) {
+          for (let r = target.from; r < target.to; r++) made.push(`${target.image} ${r}`);
+          for (
+            const [rows, height, rowBytes] of [
+              [source, s.inHeight, 16 * s.inWidth * s.inQuads],
+              [target, s.outHeight, 16 * s.outWidth * s.outQuads],
+            ] as const
+          ) {
+            assert.ok(rows.from >= 0 && rows.from < rows.to && rows.to <= height);
+            assert.equal((rows.image * height + rows.from) * rowBytes % 256, 0);
+            assert.ok((rows.to - rows.from) * rowBytes <= most);
+          }
+        }
+        const want = Array.from(
+          { length: s.images * s.outHeight },
+          (_, i) => `${Math.floor(i / s.outHeight)} ${i % s.outHeight}`,
+        );
+        assert.deepEqual(made, want);
+      }
+    }
+  },
+);
+
+Deno.test(
+  "gather() gives the same bits in bands as at once, both ways, with every kernel",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    const narrow = await narrowGpu(2 ** 17);
+    const variants: ConvVariant[] = eightLanes ? ["plain", "subgroup"] : ["plain"];
+    for (const size of BANDED.filter(([, , , C]) => C % 4 === 0)) {
+      const s = sizesOf(size);
+      const quads = (channels: number) => 4 * Math.ceil(channels / 4);
+      for (const variant of variants) {
+        const run = (on: typeof gpu) => {
+          const make = (seed: number, ...shape: number[]) =>
+            Tensor.from(on, normals(shape.reduce((n, d) => n * d, 1), seed), shape);
+          const x = make(1, s.images, s.inHeight, s.inWidth, quads(s.C));
+          const dy = make(4, s.images, s.outHeight, s.outWidth, quads(s.O));
+          const weight = make(2, s.O, s.C, s.kernel, s.kernel);
+          const bias = make(3, s.O);
+          const before = on.dispatches;
+          const y = gather("forward", x, weight, bias, s, variant);
+          const dx = gather("backward", dy, weight, weight, s, variant);
+          return Promise.all([y.floats(), dx.floats(), on.dispatches - before]);
+        };
+        const [whole, banded] = [await run(gpu), await run(narrow)];
+        assert.deepEqual(banded.slice(0, 2), whole.slice(0, 2), `${size} ${variant}`);
+        assert.ok(banded[2] >= whole[2] + 2, "several bands each way");
+      }
+    }
+  },
+);
+
+Deno.test(
+  "conv2d() works in bands without gradients, and refuses them by name",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    const narrow = await narrowGpu(2 ** 15);
+    const run = (on: typeof gpu) => {
+      const x = Tensor.from(on, normals(2 * 48 * 37 * 3, 1), [2, 48, 37, 3]);
+      const weight = Tensor.from(on, normals(7 * 27, 2), [7, 3, 3, 3]);
+      return conv2d(x, weight, Tensor.zeros(on, [7]), SAME).floats();
+    };
+    assert.deepEqual(await run(narrow), await run(gpu));
+    const x = Tensor.empty(narrow, [1, 64, 64, 4]);
+    const weight = parameter(Tensor.empty(narrow, [8, 4, 3, 3]));
+    assert.throws(() => conv2d(x, weight, Tensor.empty(narrow, [8]), SAME), {
+      name: "ResourceError",
+      message:
+        "Cannot convolve (1, 64, 64, 4) with gradients: 131072 B of pixels, one binding of " +
+        "this adapter holds 32768 B",
+      help: "use noGrad, or fewer or smaller images at a time",
+    });
+    weight.dispose();
+    const plain = Tensor.empty(narrow, [4, 8, 3, 3]);
+    const bias = Tensor.empty(narrow, [4]);
+    assert.throws(() => conv2d(Tensor.empty(narrow, [1, 9, 512, 8]), plain, bias, SAME), {
+      name: "ResourceError",
+      message: "Cannot convolve (1, 9, 512, 8): 1 rows with their neighbours do not fit 32768 B, " +
+        "one binding of this adapter holds 32768 B",
+      help: "use narrower images",
+    });
+    assert.throws(() => conv2d(Tensor.empty(narrow, [2, 33, 35, 8]), plain, bias, SAME), {
+      name: "ResourceError",
+      message:
+        "Cannot convolve (2, 33, 35, 8) in bands: images do not start at multiples of 256 bytes",
+      help: "give such images one at a time",
+    });
+  },
+);
 
 /** The definition, in f64 and channels last. */
 function reference(

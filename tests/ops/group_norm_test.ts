@@ -3,6 +3,7 @@ import { backward, parameter } from "../../lib/autograd.ts";
 import { groupNorm } from "../../lib/ops/group_norm.ts";
 import { Tensor, tidy } from "../../lib/tensor.ts";
 import { assertClose, checkOp, GPU_TEST, normals, testGpu } from "../helpers.ts";
+import { narrowGpu } from "./variants.ts";
 
 Deno.test("groupNorm() matches the reference, with and without swish", GPU_TEST, async () => {
   const gpu = await testGpu();
@@ -76,6 +77,45 @@ Deno.test("groupNorm() gives the same bits twice and frees what it took", GPU_TE
     return all;
   };
   assert.deepEqual(await run(), await run());
+});
+
+Deno.test(
+  "groupNorm() gives the same bits in bands as at once, also where values are nearly equal",
+  GPU_TEST,
+  async () => {
+    const [whole, banded] = [await testGpu(), await narrowGpu(2 ** 16)];
+    for (const [B, h, w, C] of [[1, 64, 65, 32], [2, 36, 34, 32], [1, 51, 23, 64]]) {
+      const x = normals(B * h * w * C, 3, 1e-2).map((v) => v + 10);
+      const run = (gpu: typeof whole) => {
+        const [weight, bias] = [4, 5].map((seed) => Tensor.from(gpu, normals(C, seed), [C]));
+        const before = gpu.dispatches;
+        const y = groupNorm(Tensor.from(gpu, x, [B, h, w, C]), weight, bias, { swish: true });
+        assert.equal(gpu.dispatches - before > 3, gpu === banded, "several bands");
+        return y.floats();
+      };
+      assert.deepEqual(await run(banded), await run(whole), `${B}x${h}x${w}x${C}`);
+    }
+  },
+);
+
+Deno.test("groupNorm() refuses what bands cannot do, by name", GPU_TEST, async () => {
+  const gpu = await narrowGpu(2 ** 15);
+  const vector = (n: number) => Tensor.zeros(gpu, [n]);
+  const x = parameter(Tensor.empty(gpu, [1, 32, 32, 32]));
+  assert.throws(() => groupNorm(x, vector(32), vector(32)), {
+    name: "ResourceError",
+    message:
+      "Cannot normalize (1, 32, 32, 32) with gradients: 131072 B of pixels, one binding of " +
+      "this adapter holds 32768 B",
+  });
+  x.dispose();
+  const images = Tensor.empty(gpu, [2, 65, 64, 4]);
+  assert.throws(() => groupNorm(images, vector(4), vector(4), { groups: 2 }), {
+    name: "ResourceError",
+    message:
+      "Cannot normalize (2, 65, 64, 4) in bands: an image takes 32 bytes, no multiple of 256",
+    help: "give such images one at a time",
+  });
 });
 
 Deno.test("groupNorm() refuses what does not fit, by name", GPU_TEST, async () => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { upsampleNearest2 } from "../../lib/ops/upsample_nearest.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { checkOp, GPU_TEST, testGpu } from "../helpers.ts";
+import { narrowGpu } from "./variants.ts";
 
 Deno.test("upsampleNearest2() repeats every pixel four times", GPU_TEST, async () => {
   const gpu = await testGpu();
@@ -32,5 +33,11 @@ Deno.test("upsampleNearest2() refuses other shapes", GPU_TEST, async () => {
   assert.throws(() => upsampleNearest2(Tensor.zeros(gpu, [1, 2, 2, 3])), {
     name: "RangeError",
     message: "Cannot bring (1, 2, 2, 3) to twice its size: 3 channels are no multiple of 4",
+  });
+  const narrow = await narrowGpu(2 ** 12);
+  assert.throws(() => upsampleNearest2(Tensor.empty(narrow, [1, 16, 16, 8])), {
+    name: "ResourceError",
+    message: "Cannot double (1, 16, 16, 8): 32768 B of pixels, one binding of this adapter holds " +
+      "4096 B",
   });
 });
