@@ -37,7 +37,7 @@ const PREFIXES: Record<Exclude<Part, "encoder" | "decoder">, string[]> = {
 const EMBEDDINGS = "text.embed.weight";
 /** Token tables up to this size go to the device; larger ones are read row by row. */
 const SMALL_TABLE = 2 ** 26;
-/** Device memory kept for caches and activations, at least. */
+/** Device memory kept for caches and activations. */
 const WORKING_BYTES = 2 ** 28;
 
 /** How loading is watched. */
@@ -66,6 +66,7 @@ export class OpenModel {
     readonly model: UniMedVL,
     /** What the folder says of drawing with it. */
     readonly defaults: DrawDefaults = {},
+    private readonly workingBytes = WORKING_BYTES,
   ) {
     this.special = tokenizer.special;
     this.notes = checkpoint.notes;
@@ -189,7 +190,7 @@ export class OpenModel {
     const sum = (tensors: StoredTensor[]) => tensors.reduce((n, t) => n + deviceBytes(t), 0);
     const layers = wanted.filter(isLayer);
     const others = wanted.filter((t) => !isLayer(t));
-    const working = Math.max(WORKING_BYTES, budgetBytes / 16);
+    const working = this.workingBytes;
     const fixed = liveBytes + sum(others) + vaeBytes + working;
     if (!this.model.layers && fixed + sum(layers) <= budgetBytes) return wanted;
 
@@ -241,9 +242,14 @@ export class OpenModel {
  * Opens a model folder: headers and tokenizer are read, weights when they are needed.
  *
  * @param dir a released or quantized folder, or one written here
+ * @param options `workingBytes`: device memory that weights leave to caches and activations, default 256 MiB
  * @throws {InputError} If the folder is no model, its config is wrong, or it has no tokenizer
  */
-export async function openModel(gpu: Gpu, dir: string): Promise<OpenModel> {
+export async function openModel(
+  gpu: Gpu,
+  dir: string,
+  options: { workingBytes?: number } = {},
+): Promise<OpenModel> {
   const tokenizer = await openTokenizer(dir);
   const defaults = await readDefaults(dir);
   const { checkpoint } = await surveyCheckpoint(dir);
@@ -256,5 +262,5 @@ export async function openModel(gpu: Gpu, dir: string): Promise<OpenModel> {
     );
   }
   const model = new UniMedVL(gpu, checkpoint.config, new Parameters());
-  return new OpenModel(gpu, dir, checkpoint, tokenizer, model, defaults);
+  return new OpenModel(gpu, dir, checkpoint, tokenizer, model, defaults, options.workingBytes);
 }
