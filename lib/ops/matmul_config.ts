@@ -2,11 +2,16 @@
 // matmul_bench.ts); the numbers for GPUs are a starting point that nobody has measured yet.
 
 import type { Gpu } from "../gpu/device.ts";
+import type { DType } from "../tensor.ts";
+import { takesFew } from "./matmul_few.ts";
 
 /** A kernel and how it cuts the product. */
 export interface MatmulChoice {
-  kernel: "naive" | "register" | "subgroup";
-  /** Rows of a tile, in fours: 1 or 2 per invocation (register), 4 or 8 per subgroup (subgroup). */
+  kernel: "naive" | "register" | "subgroup" | "few" | "few_subgroup";
+  /**
+   * Rows of a tile, in fours: 1 or 2 per invocation (register), 4 or 8 per subgroup (subgroup). Rows at a time: 1, 2
+   * or 4 (few, few_subgroup).
+   */
   rowBlocks: number;
   /** Columns per invocation, in fours: 1 or 2 (register), 1 (subgroup). */
   columnBlocks: number;
@@ -31,9 +36,22 @@ const BUSY = 2 ** 15;
 const SPLIT_INNER = 64;
 const MOST_SPLITS = 32;
 
-/** The kernel and tile for one product on this adapter. */
-export function chooseMatmul(gpu: Gpu, sizes: MatmulSizes): MatmulChoice {
+/** Rows up to which a product counts as one of few. */
+const FEW = 4;
+
+/** The kernel and tile for one product on this adapter; `dtype` is that of `b`. */
+export function chooseMatmul(
+  gpu: Gpu,
+  sizes: MatmulSizes,
+  dtype: DType = "f32",
+  limitBytes: number = gpu.maxBindingBytes,
+): MatmulChoice {
   const { rows, columns, inner } = sizes;
+  if (rows <= FEW && takesFew(sizes, dtype, limitBytes)) {
+    const lanes = gpu.adapter.software && gpu.subgroupSize === 8;
+    const rowBlocks = rows === 3 ? 4 : rows;
+    return { kernel: lanes ? "few_subgroup" : "few", rowBlocks, columnBlocks: 1, splits: 1 };
+  }
   if (gpu.adapter.software) {
     if (rows <= 4) return { kernel: "register", rowBlocks: 1, columnBlocks: 2, splits: 1 };
     if (gpu.subgroupSize !== 8) {

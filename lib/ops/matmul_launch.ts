@@ -13,6 +13,7 @@ import { type Binding, Kernel } from "../gpu/kernel.ts";
 import { type DType, Tensor } from "../tensor.ts";
 import { columnSum } from "./column_sum.ts";
 import { chooseMatmul, type MatmulChoice, type MatmulSizes } from "./matmul_config.ts";
+import { multiplyFew, takesFew } from "./matmul_few.ts";
 import { planMatmul } from "./matmul_plan.ts";
 import { restride, rowsOf } from "./matmul_rows.ts";
 import {
@@ -66,14 +67,24 @@ export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
   }
   if (rows === 0 || columns === 0) return Tensor.empty(gpu, [rows, columns]);
   if (inner === 0 && !bias) return Tensor.zeros(gpu, [rows, columns]);
-  const choice = options.choice ?? chooseMatmul(gpu, options);
   const limitBytes = options.limitBytes ?? gpu.maxBindingBytes;
+  const choice = options.choice ?? chooseMatmul(gpu, options, b.dtype, limitBytes);
   const width = choice.kernel === "naive" ? 1 : 4; // what strides are multiples of
   const alignedA = aligned(a, transposeA ? [inner, rows] : [rows, inner], width, limitBytes);
   const stored: [number, number] = transposeB ? [columns, inner] : [inner, columns];
   const alignedB = isPackedDType(b.dtype)
     ? alignedRows(b, limitBytes)
     : aligned(b, stored, width, limitBytes);
+  if (choice.kernel === "few" || choice.kernel === "few_subgroup") {
+    if (!takesFew(options, b.dtype, limitBytes)) {
+      throw new TypeError(`internal: the ${choice.kernel} kernel does not take this product`);
+    }
+    const c = Tensor.empty(gpu, [rows, columns]);
+    multiplyFew(alignedA, alignedB, c, { ...options, choice, limitBytes });
+    alignedA.dispose();
+    alignedB.dispose();
+    return c;
+  }
   const alignedC = multiply(alignedA, alignedB, { ...options, choice, limitBytes });
   alignedA.dispose();
   alignedB.dispose();

@@ -47,7 +47,10 @@ const of = (...shape: number[]): FamilyInput => ({ shape });
 
 /** Cases of a family; `variants` where the kernels differ between kinds of adapters. */
 export const FAMILY_CASES: Record<string, { cases: FamilyCase[]; variants?: boolean }> = {
-  "linear": { cases: [linearCase(37, 24, 18), linearCase(3, 5, 7)], variants: true },
+  "linear": {
+    cases: [linearCase(37, 24, 18), linearCase(3, 5, 7), linearCase(3, 96, 37)],
+    variants: true,
+  },
   "packed weights": { cases: PACKED_CASES, variants: true },
   "attention": {
     cases: [attentionCase(2, 1, 16), attentionCase(2, 2, 72), attentionCase(1, 1, 6)],

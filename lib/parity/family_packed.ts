@@ -61,7 +61,8 @@ export const PACKED_CASES: FamilyCase[] = PACKED_DTYPES.flatMap((dtype) => {
   const ids = [4, 20, 4, 0, 13];
   const tail = [17, 18, 19, 20];
   return [
-    linearCase(dtype, 1, 588, 37),
+    linearCase(dtype, 1, 608, 37),
+    linearCase(dtype, 2, 64, 33),
     linearCase(dtype, 3, 70, 9),
     linearCase(dtype, 35, 200, 41),
     readCase(

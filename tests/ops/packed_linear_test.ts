@@ -24,6 +24,8 @@ const SHAPES = [
   [16, 67, 72],
   [17, 31, 1152],
   [1, 35, 4304],
+  [2, 37, 96],
+  [4, 130, 608],
   [280, 65, 128],
 ];
 
@@ -49,6 +51,49 @@ Deno.test(
           const want = linearReference(x, values, bias, shape);
           assertClose(await y.floats(), want, FORWARD, `${dtype} ${shape.join("x")} as ${kind}`);
           for (const t of [y, weight]) t.dispose();
+        }
+      }
+    }
+  },
+);
+
+Deno.test(
+  "the kernels for few rows match f64 for every dtype and number of rows",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    const kernels = gpu.subgroupSize === 8 ? ["few", "few_subgroup"] as const : ["few"] as const;
+    for (const [outputs, inputs] of [[1, 32], [37, 96], [130, 608]]) {
+      for (const dtype of ["f32", ...PACKED_DTYPES] as const) {
+        const values = dtype === "f32"
+          ? normals(outputs * inputs, 41)
+          : packedWeights(gpu, [outputs, inputs], dtype, 41).values;
+        const weight = dtype === "f32"
+          ? Tensor.from(gpu, values, [outputs, inputs])
+          : packedWeights(gpu, [outputs, inputs], dtype, 41).weight;
+        const bias = normals(outputs, 42);
+        for (const [rows, rowBlocks] of [[1, 1], [2, 2], [3, 4], [3, 2], [9, 4]]) {
+          const x = normals(rows * inputs, 43);
+          const want = linearReference(x, values, bias, [rows, outputs, inputs]);
+          const sizes = {
+            rows,
+            columns: outputs,
+            inner: inputs,
+            transposeA: false,
+            transposeB: true,
+          };
+          const results = tidy(() => {
+            const [a, b] = [Tensor.from(gpu, x, [rows, inputs]), Tensor.from(gpu, bias, [outputs])];
+            return kernels.map((kernel) => {
+              const choice = { kernel, rowBlocks, columnBlocks: 1, splits: 1 };
+              return product(a, weight, { ...sizes, bias: b, choice });
+            });
+          });
+          for (const [i, got] of (await readAll(results)).entries()) {
+            const what = `${kernels[i]} ${dtype} ${rows}/${rowBlocks}x${outputs}x${inputs}`;
+            assertClose(got, want, FORWARD, what);
+            results[i].dispose();
+          }
         }
       }
     }
@@ -138,5 +183,12 @@ Deno.test("linear() and product() refuse packed weights that do not fit", GPU_TE
   assert.throws(() => product(Tensor.zeros(gpu, [2, 4]), weight, { ...sizes, choice }), {
     name: "TypeError",
     message: "internal: the naive kernel does not unpack int4",
+  });
+  const few = { kernel: "few", rowBlocks: 1, columnBlocks: 1, splits: 1 } as const;
+  const halves = Tensor.zeros(gpu, [5, 40], "bf16");
+  const options = { ...sizes, inner: 40, choice: few };
+  assert.throws(() => product(Tensor.zeros(gpu, [2, 40]), halves, options), {
+    name: "TypeError",
+    message: "internal: the few kernel does not take this product",
   });
 });
