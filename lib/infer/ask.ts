@@ -82,7 +82,7 @@ export async function askAll(
   if (!(Number.isInteger(maxTokens) && maxTokens >= 1)) {
     throw new UsageError(`Cannot answer in ${maxTokens} tokens`, { help: "a whole number from 1" });
   }
-  const rule = ruleFor(open.config, "trainVit");
+  const rule = ruleFor(open.config, options.imageRule ?? "trainVit");
   const jobs = questions.map(({ images, question }) => [
     ...(think ? [textBlock(open, THINK_PROMPTS[think].understand)] : []),
     ...images.map((image) => vitBlock(image, rule, images.length)),

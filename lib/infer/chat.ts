@@ -53,7 +53,7 @@ export class Chat {
     options: ChatOptions = {},
   ): Promise<Answer> {
     const { maxTokens = 512, ...writing } = { ...this.options, ...options };
-    const rule = ruleFor(this.open.config, "trainVit");
+    const rule = ruleFor(this.open.config, writing.imageRule ?? "trainVit");
     const blocks = [
       ...images.map((image) => vitBlock(image, rule, images.length)),
       textBlock(this.open, text, writing.specialTokens),

@@ -1,6 +1,5 @@
 // Images on their way into a context and out of it: latents of an image, an image of latents.
 
-import { noGrad } from "../autograd.ts";
 import { patchify, unpatchify } from "../data/patches.ts";
 import type { Pixels } from "../data/transforms.ts";
 import { UsageError } from "../errors.ts";
@@ -8,7 +7,8 @@ import type { Autoencoder } from "../model/autoencoder.ts";
 import { latentStride } from "../model/config.ts";
 import { decodePixels, encodePixels } from "../model/latents.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
-import { Tensor, tidy } from "../tensor.ts";
+import type { StepsOptions } from "../ops/steps.ts";
+import { Tensor } from "../tensor.ts";
 import type { Block } from "./pass.ts";
 
 /** How long work on an image may be watched and stopped. */
@@ -31,6 +31,11 @@ export function latentGrid(
     help: `both sides must be multiples of ${stride} from ${stride} to ${most} pixels`,
   });
 }
+
+const steps = ({ signal, onProgress }: ImageWork): StepsOptions => ({
+  signal,
+  onProgress: onProgress && (({ done, total }) => onProgress(done, total)),
+});
 
 function needAutoencoder(autoencoder: Autoencoder | undefined): Autoencoder {
   if (autoencoder) return autoencoder;
@@ -62,14 +67,15 @@ export async function latentBlock(
   const vae = needAutoencoder(autoencoder);
   const { downsample, zChannels } = vae.config;
   const shape = [1, zChannels, image.height / downsample, image.width / downsample];
-  const latents = tidy(() =>
-    noGrad(() =>
-      vae.encode(
-        Tensor.from(model.gpu, image.data, [1, 3, image.height, image.width]),
-        noise && Tensor.from(model.gpu, noise, shape),
-      )
-    )
-  );
+  const pixels = Tensor.from(model.gpu, image.data, [1, 3, image.height, image.width]);
+  const drawn = noise && Tensor.from(model.gpu, noise, shape);
+  let latents: Tensor;
+  try {
+    latents = await vae.encodeAsync(pixels, drawn, steps(work));
+  } finally {
+    pixels.dispose();
+    drawn?.dispose();
+  }
   const plane = await latents.floats();
   latents.dispose();
   const grid = { rows, cols: columns };
@@ -105,7 +111,13 @@ export async function latentImage(
   const side = config.latentPatchSize;
   const plane = unpatchify(tokens, rows, columns, side);
   const shape = [1, vae.config.zChannels, rows * side, columns * side];
-  const image = tidy(() => noGrad(() => vae.decode(Tensor.from(model.gpu, plane, shape))));
+  const latents = Tensor.from(model.gpu, plane, shape);
+  let image: Tensor;
+  try {
+    image = await vae.decodeAsync(latents, steps(work));
+  } finally {
+    latents.dispose();
+  }
   const data = await image.floats();
   image.dispose();
   return { height: image.dim(2), width: image.dim(3), data };

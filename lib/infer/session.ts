@@ -37,6 +37,11 @@ export interface WritingOptions extends VerbOptions, SamplingOptions {
   maxTokens?: number;
   /** The text as it comes, whole characters at a time. */
   onText?: (piece: string) => void;
+  /**
+   * Size rule of images for the ViT, a name of `SIZE_RULES`: they are enlarged to the rule's shortest edge, and
+   * every 14 × 14 pixels are a token. Default: trainVit, as in the reference's chat, 378 to 980 pixels.
+   */
+  imageRule?: keyof typeof SIZE_RULES;
 }
 
 /** Slots for pages that are begun and not filled. */
