@@ -35,8 +35,6 @@ export const verifyCommand = { spec, main: verify };
 
 async function verify(context: Context<typeof FLAGS>): Promise<number> {
   const { args: [dir], flags, print, emit, note, signal } = context;
-  const digests = flags.index === undefined ? undefined : await readDigests(flags.index);
-  const { checkpoint, differences } = await surveyCheckpoint(dir);
   let wrong = 0;
   const report = (check: string, good: string, lines: readonly string[]) => {
     wrong += lines.length;
@@ -44,26 +42,32 @@ async function verify(context: Context<typeof FLAGS>): Promise<number> {
     print(lines.length === 0 ? `ok    ${check}: ${good}` : `MISS  ${check}: ${lines.length}`);
     for (const line of lines) print(`      ${line}`);
   };
+  // Digests first: a folder that is too damaged to be opened has the file named that is at fault.
+  const digests = flags.index === undefined ? undefined : await readDigests(flags.index);
+  if (digests) {
+    const sizes = await Promise.all([...digests.keys()].map((name) => bytesOf(`${dir}/${name}`)));
+    const total = sizes.reduce((a, b) => a + b, 0);
+    const progress = new ByteProgress(context, "digests");
+    const onBytes = (bytes: number, what: string) => progress.update(bytes, total, what);
+    const lines = await checkDigests(dir, digests, { signal, onBytes })
+      .finally(() => progress.done());
+    report("digests", `${digests.size} files`, lines);
+  }
+  const { checkpoint, differences } = await surveyCheckpoint(dir);
   try {
+    const { files, notes, surplus } = checkpoint;
+    const unlisted = digests ? files.filter((name) => !digests.has(name)) : [];
+    if (unlisted.length > 0) {
+      report("listed", "", unlisted.map((name) => `${name} is not in ${flags.index}`));
+    }
     const all = [...checkpoint.tensors.values(), ...checkpoint.autoencoder?.values() ?? []];
     report("names", `${countText(all.length)} tensors are there`, differences.missing);
     report("shapes", "as the config has them", differences.misshapen);
     report("dtypes", "floats or packed", differences.unreadable);
-    for (const text of checkpoint.notes) note(`note: ${text}`);
-    if (checkpoint.surplus.length > 0) {
-      emit({ event: "surplus", names: checkpoint.surplus });
-      print(`      not the model's: ${checkpoint.surplus.join(", ")}`);
-    }
-    if (digests) {
-      const sizes = await Promise.all([...digests.keys()].map((name) => bytesOf(`${dir}/${name}`)));
-      const total = sizes.reduce((a, b) => a + b, 0);
-      const progress = new ByteProgress(context, "digests");
-      const onBytes = (bytes: number, what: string) => progress.update(bytes, total, what);
-      const lines = await checkDigests(dir, digests, { signal, onBytes })
-        .finally(() => progress.done());
-      const unlisted = checkpoint.files.filter((name) => !digests.has(name));
-      for (const name of unlisted) lines.push(`${name} is not in ${flags.index}`);
-      report("digests", `${digests.size} files`, lines);
+    for (const text of notes) note(`note: ${text}`);
+    if (surplus.length > 0) {
+      emit({ event: "surplus", names: surplus });
+      print(`      not the model's: ${surplus.join(", ")}`);
     }
     if (flags.values) {
       const total = all.reduce((sum, { bytes, file }) => file ? sum + bytes : sum, 0);

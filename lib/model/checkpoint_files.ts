@@ -87,7 +87,7 @@ async function listFolder(dir: string): Promise<Set<string>> {
 function withoutIndex(dir: string, files: string[]): string[] {
   const parts = files.map((name) => SHARD.exec(name));
   const [, stem, , count] = parts[0] ?? [];
-  if (parts.some((part) => part?.[1] !== stem || part?.[3] !== count)) {
+  if (parts.some((part) => !part || part[1] !== stem || part[3] !== count)) {
     throw new InputError(`Cannot open ${dir}: ${files.join(", ")} could each be the weights`, {
       help: "keep one of them in the folder, or name the one to use model.safetensors",
     });

@@ -1,20 +1,14 @@
-// Writes a checkpoint folder tensor by tensor, in blocks of rows: while one block is encoded, the next is read and
-// the one before is written. What was synced is in a journal, so that a killed process goes on there.
+// Writes a checkpoint folder: safetensors files tensor by tensor, then what travels along. It grows under another
+// name; a journal says what is on the disk for good, so that a killed process goes on there.
 
 import { planSafetensors } from "../data/safetensors_plan.ts";
-import { syncFolder, writeAll } from "../data/safetensors.ts";
+import { writeAll } from "../data/safetensors.ts";
 import { ResourceError } from "../errors.ts";
 import { isPacked } from "../packed_layout.ts";
 import { Journal, writing } from "./checkpoint_journal.ts";
 import { packedEntry } from "./checkpoint_packed.ts";
-import {
-  encodeRows,
-  FLOAT_BYTES,
-  type OutTensor,
-  plannedTensor,
-  rowsOf,
-  type Tally,
-} from "./checkpoint_rows.ts";
+import { type OutTensor, plannedTensor, rowsOf, type Tally } from "./checkpoint_rows.ts";
+import { FolderWriter, type PlannedFile } from "./checkpoint_writer.ts";
 
 /** A safetensors file of the folder. */
 export interface OutFile {
@@ -61,21 +55,6 @@ export interface Written {
   bytes: number;
 }
 
-/** A file with its plan. */
-interface Planned extends OutFile {
-  header: Uint8Array<ArrayBuffer>;
-  offsets: number[];
-}
-
-/** A block of rows. */
-interface Block {
-  file: Planned;
-  /** Number of the tensor in its file. */
-  index: number;
-  first: number;
-  rows: number;
-}
-
 /**
  * Writes a folder; it gets its name when it is complete.
  *
@@ -104,7 +83,7 @@ export async function writeFolder(
   ]);
   const journal = await Journal.open<Tally>(out, plan, options.force);
   try {
-    const writer = new Writer(journal, planned, options);
+    const writer = new FolderWriter(journal, planned, options);
     try {
       checkSpace(out, bytes - writer.doneBytes, options);
     } catch (error) {
@@ -126,7 +105,7 @@ export async function writeFolder(
 
 const sizeOf = (file: SideFile) => "text" in file ? file.text.length : file.bytes;
 
-function planFile(file: OutFile): Planned {
+function planFile(file: OutFile): PlannedFile {
   const packed = file.tensors.filter(({ stored }) => isPacked(stored)).map((tensor) => {
     const { name, stored, shape } = tensor;
     if (!isPacked(stored)) throw new TypeError(`internal: ${name} is not packed`);
@@ -167,156 +146,3 @@ async function writeSide(path: string, file: SideFile, signal?: AbortSignal): Pr
 }
 
 const COPY_BYTES = 2 ** 23;
-
-/** Writes the tensors of all files in order. */
-class Writer {
-  readonly tallies = new Map<string, Tally>();
-  readonly #blocks: Block[] = [];
-  readonly #resumed: number;
-  #file: Deno.FsFile | undefined;
-  #tally: Tally = { error: 0, size: 0 };
-  #finished: Tally[] = [];
-  #unsynced = 0;
-  #totalBytes = 0;
-  /** Of the tensors; those of an earlier process count. */
-  doneBytes = 0;
-
-  constructor(
-    private readonly journal: Journal<Tally>,
-    private readonly files: readonly Planned[],
-    private readonly options: WriteOptions,
-  ) {
-    const blockBytes = options.blockBytes ?? 2 ** 24;
-    this.#resumed = journal.entries.length;
-    let count = 0;
-    for (const file of files) {
-      this.#totalBytes += file.offsets.at(-1)! - file.offsets[0];
-      file.tensors.forEach((tensor, index) => {
-        if (count < this.#resumed) {
-          this.#note(tensor, journal.entries[count]);
-          this.doneBytes += file.offsets[index + 1] - file.offsets[index];
-        } else {
-          const { rows, columns } = rowsOf(tensor.shape);
-          const rowBytes = columns * FLOAT_BYTES[tensor.source.dtype];
-          const most = Math.max(1, Math.floor(blockBytes / rowBytes));
-          for (let first = 0; first < rows; first += most) {
-            this.#blocks.push({ file, index, first, rows: Math.min(most, rows - first) });
-          }
-        }
-        count++;
-      });
-    }
-  }
-
-  async run(): Promise<void> {
-    await this.#checkResumed();
-    const blocks = this.#blocks;
-    const memory: ArrayBuffer[] = [];
-    // Three blocks are alive: one is read, one is encoded, and one, which may be the same bytes, is written.
-    const read = async (at: number): Promise<Uint8Array<ArrayBuffer>> => {
-      const { file, index, first, rows } = blocks[at];
-      const { source, shape } = file.tensors[index];
-      const length = rows * rowsOf(shape).columns * FLOAT_BYTES[source.dtype];
-      const slot = at % 3;
-      if ((memory[slot]?.byteLength ?? 0) < length) memory[slot] = new ArrayBuffer(length);
-      const bytes = new Uint8Array(memory[slot], 0, length);
-      await source.read(first, bytes);
-      return bytes;
-    };
-    let reading = blocks.length > 0 ? read(0) : undefined;
-    let writes: Promise<void> = Promise.resolve();
-    try {
-      for (let at = 0; at < blocks.length; at++) {
-        this.options.signal?.throwIfAborted();
-        const bytes = await reading!;
-        if (at + 1 < blocks.length) reading = read(at + 1);
-        const encoded = this.#encode(blocks[at], bytes);
-        await writes;
-        writes = this.#write(blocks[at], encoded);
-        writes.catch(() => undefined); // thrown where it is awaited; an error of the next block may come first
-        reading!.catch(() => undefined);
-      }
-      await writes;
-    } finally {
-      await Promise.allSettled([reading, writes]);
-      this.#file?.close();
-    }
-  }
-
-  /** The journal's word against what the files hold. */
-  async #checkResumed(): Promise<void> {
-    let left = this.#resumed;
-    for (const { name, tensors, offsets } of this.files) {
-      if (left === 0) return;
-      const done = Math.min(left, tensors.length);
-      left -= done;
-      const path = `${this.journal.partial}/${name}`;
-      const { size } = await writing(path, () => Deno.stat(path));
-      if (size >= offsets[done]) continue;
-      throw new ResourceError(
-        `Cannot go on with ${path}: it has ${size} bytes, by the journal ${offsets[done]}`,
-        { help: "--force removes the unfinished folder and starts over" },
-      );
-    }
-  }
-
-  #encode({ file, index, first }: Block, bytes: Uint8Array<ArrayBuffer>): Uint8Array {
-    if (first === 0) this.#tally = { error: 0, size: 0 };
-    return encodeRows(file.tensors[index], first, bytes, this.#tally);
-  }
-
-  async #write(block: Block, bytes: Uint8Array): Promise<void> {
-    const { file, index, first, rows } = block;
-    const tensor = file.tensors[index];
-    const tally = this.#tally;
-    const path = `${this.journal.partial}/${file.name}`;
-    const ends = first + rows === rowsOf(tensor.shape).rows;
-    await writing(path, async () => {
-      this.#file ??= await this.#open(path, file, index);
-      await writeAll(this.#file, bytes);
-      this.doneBytes += bytes.length;
-      this.#unsynced += bytes.length;
-      if (!ends) return;
-      this.#note(tensor, tally);
-      this.#finished.push(tally);
-      const fileEnds = index === file.tensors.length - 1;
-      if (!fileEnds && this.#unsynced < (this.options.syncBytes ?? 2 ** 28)) return;
-      await this.#file.sync();
-      this.#unsynced = 0;
-      if (fileEnds) {
-        this.#file.close();
-        this.#file = undefined;
-      }
-      await syncFolder(path);
-      await this.journal.add(this.#finished.splice(0));
-    });
-    this.options.onProgress?.({
-      doneBytes: this.doneBytes,
-      totalBytes: this.#totalBytes,
-      tensor: tensor.name,
-      resumed: this.#resumed,
-    });
-  }
-
-  /** A file at the first byte of a tensor; what lies behind it was not in the journal and goes. */
-  async #open(path: string, { header, offsets }: Planned, index: number): Promise<Deno.FsFile> {
-    const handle = await Deno.open(path, { write: true, create: true });
-    try {
-      if (index === 0) {
-        await handle.truncate();
-        await writeAll(handle, header);
-      } else {
-        await handle.truncate(offsets[index]);
-        await handle.seek(offsets[index], Deno.SeekMode.Start);
-      }
-      return handle;
-    } catch (error) {
-      handle.close();
-      throw error;
-    }
-  }
-
-  #note(tensor: OutTensor, tally: Tally): void {
-    if (isPacked(tensor.stored)) this.tallies.set(tensor.name, tally);
-  }
-}

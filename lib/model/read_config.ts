@@ -1,6 +1,7 @@
 // Model configs from the reference's JSON files, nested in `config.json` or beside it as released, and from our
 // own `config.json`.
 
+import { fileReason } from "../data/jsonl.ts";
 import { InputError, UsageError } from "../errors.ts";
 import { type AutoencoderConfig, checkAutoencoderConfig } from "./autoencoder.ts";
 import {
@@ -204,7 +205,7 @@ async function readObject(path: string, optional = false): Promise<Section | und
     text = await Deno.readTextFile(path);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound && optional) return undefined;
-    throw new InputError(`Cannot read ${path}: ${(cause as Error).message}`, {
+    throw new InputError(`Cannot read ${path}: ${fileReason(cause)}`, {
       cause,
       help: "give a folder with config.json, or with llm_config.json and vit_config.json",
     });

@@ -226,3 +226,65 @@ Deno.test("openSafetensors() names a file that is missing or a folder", async ()
   );
   await assert.rejects(openSafetensors("."), InputError);
 });
+
+Deno.test("readRange() gives any bytes of a tensor, into given memory too, and no others", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = `${dir}/w.safetensors`;
+  const data = Uint8Array.from({ length: 200 }, (_, i) => i);
+  await writeSafetensors(path, [
+    ["a", { dtype: "U8", shape: [200], data }],
+    ["b", { dtype: "U8", shape: [3], data: new Uint8Array([7, 8, 9]) }],
+  ]);
+  const file = await openSafetensors(path);
+  assert.deepEqual(await file.readRange("a", 0, 200), data);
+  assert.deepEqual(await file.readRange("a", 50, 53), data.slice(50, 53));
+  assert.deepEqual(await file.readRange("b", 3, 3), new Uint8Array());
+  const memory = new Uint8Array(8).fill(1);
+  const part = memory.subarray(2, 5);
+  assert.equal(await file.readRange("b", 0, 3, part), part);
+  assert.deepEqual([...memory], [1, 1, 7, 8, 9, 1, 1, 1]);
+  for (const [begin, end] of [[-1, 2], [0, 4], [3, 2], [0.5, 2], [0, NaN]]) {
+    await assert.rejects(
+      file.readRange("b", begin, end),
+      (e) => e instanceof RangeError && /Cannot read bytes .* of b: it has 3$/.test(e.message),
+    );
+  }
+  await assert.rejects(file.readRange("b", 0, 3, new Uint8Array(4)), TypeError);
+  file.close();
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("Safetensors reads that overlap do not disturb each other, more of them than handles", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = `${dir}/w.safetensors`;
+  const data = Uint8Array.from({ length: 300_000 }, (_, i) => i * 7 + (i >> 8));
+  await writeSafetensors(path, [["a", { dtype: "U8", shape: [data.length], data }]]);
+  const file = await openSafetensors(path);
+  const reads = Array.from(
+    { length: 60 },
+    (_, i) => file.readRange("a", 4000 * i, 4000 * i + 60_000),
+  );
+  file.close(); // those under way end, handles are given back
+  const done = await Promise.all(reads);
+  done.forEach((bytes, i) => assert.deepEqual(bytes, data.slice(4000 * i, 4000 * i + 60_000)));
+  await assert.rejects(file.read("a"), /Cannot read .*: it was closed/);
+  await Deno.remove(dir, { recursive: true });
+});
+
+Deno.test("a failed read leaves the file usable, and is not held against later reads", async () => {
+  const dir = await Deno.makeTempDir();
+  const path = `${dir}/w.safetensors`;
+  await writeSafetensors(path, [
+    ["a", { dtype: "U8", shape: [100], data: new Uint8Array(100).fill(3) }],
+    ["b", { dtype: "U8", shape: [100], data: new Uint8Array(100).fill(4) }],
+  ]);
+  const file = await openSafetensors(path);
+  await Deno.truncate(path, file.info("b").begin + 10);
+  await assert.rejects(
+    file.read("b"),
+    (e) => e instanceof InputError && /Cannot read .*: it ends at byte \d+$/.test(e.message),
+  );
+  assert.deepEqual(await file.read("a"), new Uint8Array(100).fill(3));
+  file.close();
+  await Deno.remove(dir, { recursive: true });
+});
