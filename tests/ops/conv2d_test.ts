@@ -244,10 +244,12 @@ Deno.test(
           const before = on.dispatches;
           const y = gather("forward", x, weight, bias, s, variant);
           const dx = gather("backward", dy, weight, weight, s, variant);
-          return Promise.all([y.floats(), dx.floats(), on.dispatches - before]);
+          return Promise.all([y.floats(), dx.floats(), on.dispatches - before] as const);
         };
         const [whole, banded] = [await run(gpu), await run(narrow)];
-        assert.deepEqual(banded.slice(0, 2), whole.slice(0, 2), `${size} ${variant}`);
+        for (const i of [0, 1] as const) {
+          assertClose(banded[i], whole[i], 0, `${i ? "dx" : "y"} of ${size} ${variant}`);
+        }
         assert.ok(banded[2] >= whole[2] + 2, "several bands each way");
       }
     }
@@ -265,7 +267,7 @@ Deno.test(
       const weight = Tensor.from(on, normals(7 * 27, 2), [7, 3, 3, 3]);
       return conv2d(x, weight, Tensor.zeros(on, [7]), SAME).floats();
     };
-    assert.deepEqual(await run(narrow), await run(gpu));
+    assertClose(await run(narrow), await run(gpu), 0, "in bands");
     const x = Tensor.empty(narrow, [1, 64, 64, 4]);
     const weight = parameter(Tensor.empty(narrow, [8, 4, 3, 3]));
     assert.throws(() => conv2d(x, weight, Tensor.empty(narrow, [8]), SAME), {
