@@ -11,7 +11,7 @@ import type { PartFile } from "./hub_world.ts";
 /** Attempts without progress before a download gives up. */
 const TRIES = 6;
 /** Bytes that count as progress: after them the attempts are counted anew. */
-const GAIN_BYTES = 8 * 2 ** 20;
+const GAIN_BYTES = 4 * 2 ** 20;
 const CHUNK_BYTES = 2 ** 20;
 
 /** What a download took. */
@@ -84,7 +84,7 @@ export async function fetchBlob(request: BlobRequest): Promise<Fetched> {
     }
     await disk.sync();
     await world.rename(path, blob);
-    await syncFolder(folderOf(blob));
+    await world.syncFolder(folderOf(blob));
     return { resumedFrom, receivedBytes: part.receivedBytes };
   } catch (error) {
     throw await diskTrouble(error, request);
@@ -228,8 +228,7 @@ class Part {
     if (response.status === 206) {
       const range = response.headers.get("Content-Range") ?? "no range";
       const [, first, , total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(range) ?? [];
-      const fits = Number(first) === from && (total === "*" || Number(total) === file.sizeBytes) &&
-        !response.headers.has("Content-Encoding");
+      const fits = Number(first) === from && (total === "*" || Number(total) === file.sizeBytes);
       const changed = this.#validator !== undefined && validator !== undefined &&
         validator !== this.#validator;
       if (!fits || changed) {
@@ -274,16 +273,5 @@ async function isThere(path: string): Promise<boolean> {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
-  }
-}
-
-/** Makes a rename last through a loss of power. */
-async function syncFolder(path: string): Promise<void> {
-  if (Deno.build.os === "windows") return; // folders cannot be opened there
-  const folder = await Deno.open(path);
-  try {
-    await folder.sync();
-  } finally {
-    folder.close();
   }
 }

@@ -82,13 +82,13 @@ export class Hub {
   async open(url: string, headers: Record<string, string> = {}): Promise<Opened> {
     const { world, signal, token } = this.options;
     const clock = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
+    let callOff = () => {};
     const alive = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => clock.abort(new Silence()), world.idleMs);
+      callOff();
+      callOff = world.alarm(world.idleMs, () => clock.abort(new Silence()));
     };
     const close = () => {
-      clearTimeout(timer);
+      callOff();
       clock.abort(new Silence());
     };
     let hub: Headers | undefined;

@@ -17,11 +17,15 @@ export interface HubWorld {
   date(): number;
   /** Waits, or rejects with the signal's reason. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
+  /** Calls back once after a while. @returns what calls it off */
+  alarm(ms: number, ring: () => void): () => void;
   /** Free bytes on the disk of an existing folder; undefined where this process may not ask. */
   freeBytes(folder: string): Promise<number | undefined>;
   /** Opens a file to read and write, making it where it is missing. */
   open(path: string): Promise<PartFile>;
   rename(from: string, to: string): Promise<void>;
+  /** Makes a rename in a folder last through a loss of power. */
+  syncFolder(path: string): Promise<void>;
   /** Milliseconds without a byte after which a connection counts as cut. */
   idleMs: number;
   /** A variable of the environment. */
@@ -49,6 +53,10 @@ export function thisHubWorld(): HubWorld {
         if (signal.aborted) stop();
         else signal.addEventListener("abort", stop, { once: true });
       }),
+    alarm: (ms, ring) => {
+      const timer = setTimeout(ring, ms);
+      return () => clearTimeout(timer);
+    },
     freeBytes: async (folder) => {
       try {
         const { bavail, bsize } = await statfs(folder);
@@ -60,6 +68,11 @@ export function thisHubWorld(): HubWorld {
     },
     open: (path) => Deno.open(path, { read: true, write: true, create: true }),
     rename: (from, to) => Deno.rename(from, to),
+    syncFolder: async (path) => {
+      if (Deno.build.os === "windows") return; // folders cannot be opened there
+      using folder = await Deno.open(path);
+      await folder.sync();
+    },
     idleMs: 60_000,
     env: (name) => Deno.env.get(name),
     write: (text) => void Deno.stderr.writeSync(new TextEncoder().encode(text)),

@@ -4,6 +4,7 @@
 import { downloadFileToCacheDir, listFiles, scanCacheDir } from "@huggingface/hub";
 import assert from "node:assert/strict";
 import {
+  assertBytes,
   AUTOENCODER,
   COMMIT,
   contentOf,
@@ -26,10 +27,7 @@ Deno.test("download() puts what a model needs into the shared cache and prints t
   assert.equal(ran.code, 0, ran.stderr);
   assert.equal(ran.stdout, `${s.cache.path}/${SNAPSHOT}\n`);
   for (const name of TAKEN) {
-    assert.deepEqual(
-      Deno.readFileSync(`${s.cache.path}/${SNAPSHOT}/${name}`),
-      s.hub.files.get(name),
-    );
+    assertBytes(`${s.cache.path}/${SNAPSHOT}/${name}`, s.hub.files.get(name)!);
   }
   const large = [AUTOENCODER, WEIGHTS].map(sha256);
   const small = Object.values(SMALL).map(gitSha1);
@@ -63,6 +61,7 @@ Deno.test("download() again asks two questions, fetches nothing and changes noth
   s.hub.seen.length = 0; // a commit never changes: one question is enough
   assert.equal((await s.run({ args: ["--revision", COMMIT] })).code, 0);
   assert.equal(s.hub.seen.length, 1);
+  assert.deepEqual(s.cache.tree(), before); // and needs no ref
 });
 
 Deno.test("download() leaves a cache that the hub's library reads as its own", async () => {
@@ -82,7 +81,7 @@ Deno.test("download() leaves a cache that the hub's library reads as its own", a
     hubUrl: s.hub.endpoint,
     cacheDir: s.cache.path,
   });
-  assert.deepEqual(Deno.readFileSync(found), WEIGHTS);
+  assertBytes(found, WEIGHTS);
   assert.deepEqual(s.hub.seen, []);
 });
 
@@ -108,12 +107,17 @@ Deno.test("download() --files takes what the patterns name, from folders too, un
   const odd = "sub/ä b%20#.json";
   s.hub.files.set(odd, text("1"));
   s.hub.files.set("sub/deep/x.json", text("1")); // the same bytes: one blob, two links
-  const ran = await s.run({ args: ["--files", "sub/**,config.json"] });
+  const ran = await s.run({ args: ["--json", "--files", "sub/**,config.json"] });
   assert.equal(ran.code, 0, ran.stderr);
   const names = s.cache.tree().filter((path) => path.startsWith(SNAPSHOT));
   assert.deepEqual(names, ["config.json", "sub/deep/x.json", odd].map((n) => `${SNAPSHOT}/${n}`));
   assert.equal(Deno.readTextFileSync(`${s.cache.path}/${SNAPSHOT}/${odd}`), "1");
   assert.equal(s.hub.deliveries.length, 2);
+  const events = ran.stdout.trim().split("\n").map((line) => JSON.parse(line));
+  const cached = events.filter(({ event }) => event === "file").map((
+    file,
+  ) => [file.path, file.cached]);
+  assert.deepEqual(cached, [["config.json", false], [odd, false], ["sub/deep/x.json", true]]);
 });
 
 Deno.test("download() of a checkpoint in a folder of the repository prints that folder", async () => {
@@ -134,7 +138,7 @@ Deno.test("download() fetches a blob anew whose size is not the one listed", asy
   Deno.truncateSync(blob, 100);
   s.hub.sentBytes = 0;
   assert.equal((await s.run()).code, 0);
-  assert.deepEqual(Deno.readFileSync(blob), WEIGHTS);
+  assertBytes(blob, WEIGHTS);
   assert.equal(s.hub.sentBytes, WEIGHTS.length);
 });
 

@@ -2,13 +2,16 @@
 // nothing wrong gets a blob's name.
 
 import assert from "node:assert/strict";
-import { type HubWorld, thisHubWorld } from "../../lib/cli/hub_world.ts";
+import type { HubWorld } from "../../lib/cli/hub_world.ts";
 import {
+  assertBytes,
   contentOf,
   downloadHere,
   type Fault,
   gitSha1,
   LoopbackHub,
+  openPart,
+  partFile,
   sha256,
   sizeOf,
   TemporaryFolder,
@@ -40,7 +43,7 @@ function setting(faults: (Fault | undefined)[] = []) {
     },
     /** The file is in the cache as it should be, and nothing else is. */
     assertWhole: () => {
-      assert.deepEqual(Deno.readFileSync(`${cache.path}/${BLOB}`), BYTES);
+      assertBytes(`${cache.path}/${BLOB}`, BYTES);
       assert.equal(cache.tree().filter((path) => path.includes("/blobs/")).length, 1);
     },
     /** No file under a final name. */
@@ -96,7 +99,7 @@ for (const offset of OFFSETS) {
     });
     assert.equal(stopped.code, 130);
     assert.match(stopped.stderr, /the same command goes on from there/);
-    assert.deepEqual(Deno.readFileSync(s.part), BYTES.slice(0, offset));
+    assertBytes(s.part, BYTES.subarray(0, offset));
     s.assertNothingFinal();
     s.hub.sentBytes = 0;
     const ran = await s.run();
@@ -177,7 +180,17 @@ for (const offset of OFFSETS) {
 
   Deno.test(`a connection that falls silent at byte ${offset} is cut and resumed`, async () => {
     await using s = setting([{ stallAt: offset }]);
-    const ran = await s.run({ world: { idleMs: 100 } });
+    let rung = false;
+    // Rings once, as soon as the last byte before the silence is on the disk.
+    const alarm = (_: number, ring: () => void) => {
+      const timer = setInterval(() => {
+        if (rung || sizeOf(s.part) !== offset) return;
+        rung = true;
+        ring();
+      }, 5);
+      return () => clearInterval(timer);
+    };
+    const ran = await s.run({ world: { alarm } });
     assert.equal(ran.code, 0, ran.stderr);
     s.assertWhole();
     assert.equal(s.hub.sentBytes, SIZE);
@@ -198,7 +211,9 @@ for (const offset of OFFSETS) {
 Deno.test("a part longer than the file is dropped, a part as long as it is checked without a request", async () => {
   await using s = setting();
   s.leave(contentOf(SIZE + 5, 1));
-  assert.equal((await s.run()).code, 0);
+  const ran = await s.run();
+  assert.equal(ran.code, 0, ran.stderr);
+  assert.deepEqual(ran.waits, []);
   s.assertWhole();
   assert.equal(s.hub.sentBytes, SIZE);
 
@@ -236,6 +251,17 @@ Deno.test("five cuts in a row are survived, a sixth ends with exit code 1 and ke
   );
   assert.equal(sizeOf(t.part), SIZE - 1);
   t.assertNothingFinal();
+});
+
+Deno.test("four MiB between two cuts are progress: seven such cuts are survived, each after one second", async () => {
+  const step = 4 * 2 ** 20 + 1000;
+  const bytes = contentOf(8 * step, 9);
+  await using s = setting(Array.from({ length: 7 }, (_, i) => ({ cutAt: (i + 1) * step })));
+  s.hub.files.set(NAME, bytes);
+  const ran = await s.run();
+  assert.equal(ran.code, 0, ran.stderr);
+  assert.deepEqual(ran.waits, Array(7).fill(1000));
+  assert.equal(s.hub.sentBytes, bytes.length);
 });
 
 Deno.test("wrong bytes are removed and end with exit code 3, for sha256 and for git's sha1", async () => {
@@ -322,7 +348,6 @@ function failingAt(
   k: number,
   code: string,
 ): { world: Partial<HubWorld>; failed: string | undefined } {
-  const real = thisHubWorld();
   let calls = 0;
   const count = (name: string) => {
     if (++calls !== k) return;
@@ -331,19 +356,14 @@ function failingAt(
   };
   const world: Partial<HubWorld> = {
     open: async (path) => {
-      const file = await real.open(path);
-      return {
-        read: (into) => file.read(into),
-        seek: (offset, whence) => file.seek(offset, whence),
-        stat: () => file.stat(),
-        tryLockSync: (exclusive) => file.tryLockSync(exclusive),
-        close: () => file.close(),
+      const file = await openPart(path);
+      return partFile(file, {
         write: async (bytes) => (count("write"), await file.write(bytes)),
         truncate: async (size) => (count("truncate"), await file.truncate(size)),
-        sync: async () => (count("sync"), await file.sync()),
-      };
+        sync: async () => (count("sync"), await Promise.resolve()),
+      });
     },
-    rename: async (from, to) => (count("rename"), await real.rename(from, to)),
+    rename: async (from, to) => (count("rename"), await Deno.rename(from, to)),
   };
   const failing: ReturnType<typeof failingAt> = { world, failed: undefined };
   return failing;

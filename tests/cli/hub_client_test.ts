@@ -37,6 +37,23 @@ Deno.test("the token does not follow a list that goes on at another host", async
   assert.equal(s.hub.seen[0].token, "Bearer hf_secret");
 });
 
+Deno.test("every clock that watches for silence is called off: at the next bytes, or at the end", async () => {
+  await using s = modelHub();
+  const running = new Set<number>();
+  let set = 0;
+  const alarm = (ms: number) => {
+    assert.equal(ms, 60_000);
+    assert.equal(running.size, 0, "two clocks at once");
+    const id = set++;
+    running.add(id);
+    return () => void running.delete(id);
+  };
+  const ran = await s.run({ world: { alarm } });
+  assert.equal(ran.code, 0, ran.stderr);
+  assert.equal(running.size, 0);
+  assert.ok(set > s.hub.seen.length, `${set} clocks`); // before the answer and at its bytes
+});
+
 Deno.test("429 is waited out as long as the hub asks, in seconds or by date, for lists and for content", async () => {
   await using s = modelHub();
   const date = Date.UTC(2026, 0, 1, 12, 0, 0);
@@ -168,6 +185,10 @@ for (
     ["an absolute name", [{ type: "file", path: "/tmp/ema.safetensors", size: 1 }]],
     ["a digest that is a path", [{ type: "file", path: "a", oid: "../../../x", size: 1 }]],
     ["no weights", []],
+    [
+      "more files than a model has",
+      Array.from({ length: 100_001 }, (_, i) => ({ path: `${i}`, oid: "0".repeat(40), size: 1 })),
+    ],
   ] as const
 ) {
   Deno.test(`a list of files that is or has ${what} ends with exit code 3 and writes nothing`, async () => {

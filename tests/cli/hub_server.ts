@@ -1,10 +1,11 @@
 // A model hub on loopback that can misbehave: the paths, headers and redirects that a download uses, on two ports, as
 // hubs keep large files on another host. It counts what it sends.
 
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { download, downloadCommand } from "../../lib/cli/checkpoint_download.ts";
 import { runCommand, type Shell } from "../../lib/cli/command.ts";
-import { type HubWorld, thisHubWorld } from "../../lib/cli/hub_world.ts";
+import { type HubWorld, type PartFile, thisHubWorld } from "../../lib/cli/hub_world.ts";
 
 /** A request as it came. */
 export interface Seen {
@@ -203,7 +204,28 @@ export interface Ran {
   waits: number[];
 }
 
-/** Runs `checkpoint download` in this process against a hub, with waits that take no time. */
+/** An open file with some calls replaced. */
+export function partFile(file: Deno.FsFile, replaced: Partial<PartFile>): PartFile {
+  return {
+    read: (into) => file.read(into),
+    write: (bytes) => file.write(bytes),
+    seek: (offset, whence) => file.seek(offset, whence),
+    truncate: (size) => file.truncate(size),
+    stat: () => file.stat(),
+    sync: () => file.sync(),
+    tryLockSync: (exclusive) => file.tryLockSync(exclusive),
+    close: () => file.close(),
+    ...replaced,
+  };
+}
+
+export const openPart = (path: string): Promise<Deno.FsFile> =>
+  Deno.open(path, { read: true, write: true, create: true });
+
+/**
+ * Runs `checkpoint download` in this process against a hub. Waits take no time, and nothing waits for the disk:
+ * hundreds of files would.
+ */
 export async function downloadHere(
   hub: { endpoint: string },
   cache: string,
@@ -228,12 +250,21 @@ export async function downloadHere(
       signal.throwIfAborted();
       return Promise.resolve();
     },
+    open: async (path) => partFile(await openPart(path), { sync: () => Promise.resolve() }),
+    syncFolder: () => Promise.resolve(),
     env: () => undefined,
     write: shell.stderr,
     ...options.world,
   };
   await runCommand(downloadCommand.spec, (context) => download(context, world), shell);
   return ran;
+}
+
+/** Fails unless a file has these bytes. */
+export function assertBytes(path: string, want: Uint8Array): void {
+  const got = Deno.readFileSync(path);
+  assert.equal(got.length, want.length, `${path} has another size`);
+  assert.equal(got.findIndex((byte, i) => byte !== want[i]), -1, `${path} differs at this byte`);
 }
 
 /** Size of a file, undefined where there is none. */
