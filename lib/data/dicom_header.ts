@@ -154,7 +154,7 @@ export async function parseDicom(file: Uint8Array, name: string): Promise<DicomH
   let at = hasMark ? 132 : dataSetStart(file) ?? 0;
   if (at > 0 && !hasMark) notes.push(`${at} stray bytes before the data set skipped`);
   let uid: string | undefined;
-  if (file[at] === 2 && file[at + 1] === 0) [uid, at] = readMeta(parser, file, at, name);
+  if (file[at] === 2 && file[at + 1] === 0) [uid, at] = readMeta(file, at, name);
   if (uid === undefined) {
     const plain = plainSyntaxAt(file, at);
     if (!plain) throw damaged(name, `no data set begins at byte ${at}`);
@@ -175,31 +175,33 @@ export async function parseDicom(file: Uint8Array, name: string): Promise<DicomH
   return { elements: new Elements(data, name), syntax, bytes: data.byteArray, notes };
 }
 
-/** The transfer syntax in the meta header at `at`, and where the data set begins. */
+/**
+ * The transfer syntax in the meta header at `at`, and where the data set begins. The meta header is
+ * always explicit little-endian; the parser's own reader looks beyond it, where bytes may be deflated.
+ */
 function readMeta(
-  parser: Parser,
   file: Uint8Array,
   at: number,
   name: string,
 ): [uid: string | undefined, at: number] {
-  // The parser wants a preamble, so the meta header gets one where the file has none.
-  const part = at === 132 ? file : new Uint8Array(132 + Math.min(file.length - at, 65_536));
-  if (at !== 132) {
-    part.set([68, 73, 67, 77], 128);
-    part.set(file.subarray(at, at + part.length - 132), 132);
+  const view = new DataView(file.buffer, file.byteOffset, file.length);
+  let uid: string | undefined;
+  while (at + 8 <= file.length && view.getUint16(at, true) === 2) {
+    const isLong = LONG_TYPES.has(String.fromCharCode(file[at + 4], file[at + 5]));
+    const start = at + (isLong ? 12 : 8);
+    if (start > file.length) throw damaged(name, "it ends in its meta header");
+    const end = start + (isLong ? view.getUint32(at + 8, true) : view.getUint16(at + 6, true));
+    if (end > file.length) throw damaged(name, "it ends in its meta header");
+    if (view.getUint16(at + 2, true) === 0x10) {
+      uid = new TextDecoder("latin1").decode(file.subarray(start, end)).replace(/[\0 ]+$/, "");
+    }
+    at = end;
   }
-  let meta: DataSet & { position?: number };
-  try {
-    meta = parser.readPart10Header(part);
-  } catch {
-    throw damaged(name, "its meta header (0002,…) does not parse");
-  }
-  const uid = new Elements(meta, name).bytes("transferSyntaxUid");
-  return [
-    uid && new TextDecoder("latin1").decode(uid).replace(/[\0 ]+$/, ""),
-    at + (meta.position ?? 132) - 132,
-  ];
+  return [uid, at];
 }
+
+/** Types whose length has 4 bytes in explicit data sets. */
+const LONG_TYPES = new Set("OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(" "));
 
 /** Types with a 4-byte length that the parser takes for types with a 2-byte length. */
 const MISREAD = new Set(["OV", "SV", "UV"]);

@@ -13,7 +13,7 @@ import { toRgb } from "./color.ts";
 import { MAX_VOLUME_BYTES, niftiError, type NiftiHeader, readNiftiHeader } from "./nifti_header.ts";
 import { follow, type NumberArray } from "./orient.ts";
 import type { Axis, Picture, PictureOptions } from "./picture.ts";
-import { reducedSize, reduceImage } from "./reduce.ts";
+import { MAX_PIXELS, reduceImage } from "./reduce.ts";
 import { type Image, resizeBicubic } from "./resize.ts";
 import { applyWindow, chooseWindow, parseWindow } from "./window.ts";
 
@@ -265,8 +265,7 @@ function squarePixels(image: Image, [across, down]: [number, number], notes: str
   if (stretch < 1.01) return image;
   const width = Math.round(image.width * across / finest);
   const height = Math.round(image.height * down / finest);
-  const { width: fits } = reducedSize(width, height);
-  if (stretch > MAX_STRETCH || fits < width) {
+  if (stretch > MAX_STRETCH || width * height > MAX_PIXELS) {
     notes.push(`voxels ${stretch.toPrecision(3)} times as far apart one way: not corrected`);
     return image;
   }

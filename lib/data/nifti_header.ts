@@ -2,10 +2,8 @@
 // it is given the fixed part of the header alone (a hostile extension list makes it loop), and each
 // field that is used is checked here.
 
-import { constants, gunzipSync } from "node:zlib";
 import type { InputError } from "../errors.ts";
-import { plainBytes } from "./byte_order.ts";
-import { pictureError } from "./picture_kind.ts";
+import { pictureError, unzipStart } from "./picture_kind.ts";
 
 /** Types of voxels: what they are called, bytes per sample, samples. */
 export interface VoxelType {
@@ -84,14 +82,6 @@ export function niftiError(
   return pictureError(name, reason, help, cause);
 }
 
-/** The first bytes of a file, unpacked if it is a gzip file. */
-function headBytes(file: Uint8Array): Uint8Array {
-  if (file[0] !== 0x1f) return file;
-  return plainBytes(
-    gunzipSync(file.subarray(0, 16_384), { finishFlush: constants.Z_SYNC_FLUSH }),
-  );
-}
-
 /**
  * Reads and checks the header.
  *
@@ -99,7 +89,7 @@ function headBytes(file: Uint8Array): Uint8Array {
  */
 export async function readNiftiHeader(file: Uint8Array, name: string): Promise<NiftiHeader> {
   const { readHeader } = await import("nifti-reader-js");
-  const head = headBytes(file);
+  const head = file[0] === 0x1f ? unzipStart(file) : file;
   const version = head[0] === 0x1c || head[3] === 0x1c ? 2 : 1;
   const fixed = version === 1 ? 348 : 540;
   if (head.length < fixed) {

@@ -3,6 +3,7 @@
 
 import { constants, gunzipSync } from "node:zlib";
 import { InputError } from "../errors.ts";
+import { plainBytes } from "./byte_order.ts";
 import { looksLikeDataSet } from "./dicom_start.ts";
 
 /** Formats of pictures; a gzip file that holds NIfTI counts as NIfTI. */
@@ -32,7 +33,7 @@ export function kindOf(bytes: Uint8Array, name: string): PictureKind {
   if (head.startsWith("\x89PNG\r\n\x1a\n")) return "png";
   if (head.startsWith("RIFF") && head.slice(8, 12) === "WEBP") return "webp";
   if (TIFF_STARTS.some((start) => head.startsWith(start))) return "tiff";
-  const volume = head.startsWith(GZIP) ? unzipHead(bytes) : head;
+  const volume = head.startsWith(GZIP) ? characters(unzipStart(bytes).subarray(0, 1024)) : head;
   const version = niftiVersion(volume);
   if (version === 1 && volume.slice(344, 348) === "n+1\0") return "nifti";
   if (version === 2 && volume.slice(4, 8) === "n+2\0") return "nifti";
@@ -68,13 +69,17 @@ function characters(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes);
 }
 
-/** The beginning of what the first 16 kB of a gzip file hold; nothing if they do not unpack. */
-function unzipHead(bytes: Uint8Array): string {
+/**
+ * The first bytes that a gzip file unpacks to, 16 kB of it at most; none if they do not unpack,
+ * which makes it a file of no known kind.
+ */
+export function unzipStart(bytes: Uint8Array): Uint8Array {
+  // Without its last 8 bytes, a checksum and a length: the part that is looked at has others.
+  const part = bytes.subarray(0, Math.min(16_384, Math.max(0, bytes.length - 8)));
   try {
-    const options = { finishFlush: constants.Z_SYNC_FLUSH };
-    return characters(gunzipSync(bytes.subarray(0, 16_384), options).subarray(0, 1024));
+    return plainBytes(gunzipSync(part, { finishFlush: constants.Z_SYNC_FLUSH }));
   } catch {
-    return ""; // kindOf() then says that it is a gzip file without NIfTI
+    return new Uint8Array(0);
   }
 }
 
@@ -97,7 +102,7 @@ const OTHERS: readonly Other[] = [
   { what: "a GIF image", starts: ["GIF8"] },
   {
     what: "an SVG drawing",
-    pattern: /^(ï»¿)?\s*(<\?xml[^]*?)?(<!--[^]*?-->\s*|<!DOC[^]*?>\s*)*<svg\b/i,
+    pattern: /^(?=[^]*<svg\b)(ï»¿)?\s*<(\?xml|!--|!doctype svg|svg\b)/i,
   },
   { what: "a PDF document", starts: ["%PDF"] },
   {
@@ -126,7 +131,7 @@ const OTHERS: readonly Other[] = [
     starts: ["version https://git-lfs"],
   },
   {
-    what: "a gzip file that holds no NIfTI volume",
+    what: "a gzip file that does not unpack to a NIfTI volume",
     help: "Unpack it with gunzip (or tar) and give the picture",
     starts: [GZIP],
   },

@@ -6,7 +6,7 @@ import { type Image, resizeBicubic } from "./resize.ts";
 /** Most pixels of a picture after reading. */
 export const MAX_PIXELS = 20_000_000;
 
-/** The size of a picture reduced by the smallest whole factor that leaves MAX_PIXELS. */
+/** The size of a picture of at most 10⁹ pixels, reduced by the smallest whole factor that leaves MAX_PIXELS. */
 export function reducedSize(width: number, height: number): { width: number; height: number } {
   let k = Math.max(1, Math.floor(Math.sqrt(width * height / MAX_PIXELS)));
   const part = (n: number) => Math.ceil(n / k);
