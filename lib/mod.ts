@@ -16,6 +16,7 @@ export { add } from "./ops/add.ts";
 export { affine } from "./ops/affine.ts";
 export { attention } from "./ops/attention.ts";
 export { attentionMask, type TokenMask } from "./ops/attention_mask.ts";
+export { attendCached, cacheView } from "./ops/cached_attention.ts";
 export { axpy, sub } from "./ops/axpy.ts";
 export { toChannelsFirst, toChannelsLast } from "./ops/channels.ts";
 export { columns } from "./ops/columns.ts";
@@ -45,13 +46,16 @@ export { upsampleNearest2 } from "./ops/upsample_nearest.ts";
 export { openDataset } from "./data/dataset.ts";
 export { encodePng, readImage } from "./data/image.ts";
 export { normalNoise } from "./data/noise.ts";
+export { TorchGenerator, torchNoise } from "./data/torch_noise.ts";
 export { packBatch, type PackedBatch, type PackOptions } from "./data/pack.ts";
 export * from "./data/patches.ts";
 export { sinCosTable, timestepFeatures } from "./data/position_tables.ts";
 export { resizeBicubic } from "./data/resize.ts";
+export { type Picture, type PictureOptions, readPicture } from "./data/picture.ts";
 export { openSafetensors, writeSafetensors } from "./data/safetensors.ts";
 export * from "./data/sample.ts";
 export * from "./data/transforms.ts";
+export { openTokenizer, type TextStream, type Tokenizer } from "./data/tokenizer.ts";
 export { WordTokenizer } from "./data/words.ts";
 export * from "./data/phantoms/codes.ts";
 export * from "./data/phantoms/factors.ts";
@@ -68,13 +72,39 @@ export { autoencoderShapes } from "./model/autoencoder_shapes.ts";
 export { initAutoencoder, loadAutoencoder } from "./model/autoencoder_weights.ts";
 export { type ModelInputs, prepareBatch, shiftTimesteps } from "./model/batch.ts";
 export { loadModel, saveModel, warmStart } from "./model/checkpoint.ts";
+export { openCheckpoint } from "./model/checkpoint_folder.ts";
 export * from "./model/config.ts";
 export { initModel } from "./model/init.ts";
+export { writeConfig } from "./model/own_config.ts";
+export { quantizeCheckpoint } from "./model/quantize.ts";
 export { decodePixels, encodePixels } from "./model/latents.ts";
 export { readConfig } from "./model/read_config.ts";
 export { parameterShapes } from "./model/shapes.ts";
 export { type Outputs, UniMedVL } from "./model/unimedvl.ts";
 export { nameFromReference, nameInReference } from "./model/weights.ts";
+
+// Using a model
+export { type OpenModel, openModel, type Part } from "./infer/open_model.ts";
+export { type Answer, ask, askAll, type AskOptions, report } from "./infer/ask.ts";
+export { Chat, type ChatOptions } from "./infer/chat.ts";
+export {
+  counterfactual,
+  edit,
+  type Edited,
+  type EditOptions,
+  generate,
+  type Generated,
+  type GenerateOptions,
+  segment,
+} from "./infer/generate.ts";
+export { interleave, type InterleaveOptions } from "./infer/interleave.ts";
+export { reconstruct } from "./infer/reconstruct.ts";
+export { MODALITIES as PROMPT_MODALITIES, presetPrompt, PROMPTS } from "./infer/prompts.ts";
+export { CachePool, type Context } from "./infer/cache.ts";
+export { type Block, runPass } from "./infer/pass.ts";
+export { writeText } from "./infer/text.ts";
+export { denoise } from "./infer/denoise.ts";
+export { guide, RENORMS } from "./infer/guidance.ts";
 
 // Training and drawing
 export { AdamW } from "./train/adamw.ts";

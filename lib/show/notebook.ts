@@ -10,11 +10,19 @@ import { rasterize, renderSvg } from "./render.ts";
 /** Rows of a table; every row has the same keys. */
 export type TableRows = readonly Record<string, string | number | boolean | null>[];
 
+/** A picture as readers and verbs give it, (h, w, 3) bytes. */
+export interface RawImage {
+  width: number;
+  height: number;
+  data: Uint8Array;
+}
+
 /** What `show` can show. */
 export type Showable =
   | Figure
   | Picture
-  | readonly Picture[]
+  | RawImage
+  | readonly (Picture | RawImage)[]
   | TableRows
   | { html: string; text: string };
 
@@ -103,9 +111,14 @@ const isFigure = (value: Showable): value is Figure =>
   typeof value === "object" && value !== null && "layout" in value && "caption" in value;
 
 function picturesOf(value: Showable): readonly Picture[] | undefined {
-  const list = Array.isArray(value) ? value : [value];
-  const all = list.length > 0 && list.every((p) => p?.rgb instanceof Uint8Array);
-  return all ? list as Picture[] : undefined;
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  const pictures = list.map((p) => {
+    const { width, height, rgb, data } = (p ?? {}) as Partial<Picture & RawImage>;
+    const bytes = rgb ?? data;
+    if (!(bytes instanceof Uint8Array) || !width || !height) return undefined;
+    return bytes.length === 3 * width * height ? { width, height, rgb: bytes } : undefined;
+  });
+  return list.length > 0 && pictures.every((p) => p) ? pictures as Picture[] : undefined;
 }
 
 /** Rows as an html table; every cell is escaped. */
@@ -150,19 +163,19 @@ export function showProgress(options: { kernel?: Kernel; everyMs?: number } = {}
   });
 }
 
-/** A figure that is drawn again in place: `live(figure)` as often as wanted, `everyMs` apart at least. */
+/** A figure or picture that is shown again in place: `live(it)` as often as wanted, `everyMs` apart at least. */
 export function liveFigure(
   options: { everyMs?: number; kernel?: Kernel } = {},
-): (figure: Figure, last?: boolean) => Promise<void> {
+): (value: Showable, last?: boolean) => Promise<void> {
   const everyMs = options.everyMs ?? 1000;
   const kernel = options.kernel ?? notebookKernel();
   const id = `oka-figure-${++displays}`;
   let shownAt = -Infinity;
   let first = true;
-  return async (figure, last = false) => {
+  return async (value, last = false) => {
     const now = performance.now();
     if (!last && (now - shownAt < everyMs || !kernel)) return;
-    await show(figure, { id, update: !first, ...(kernel && { kernel }) });
+    await show(value, { id, update: !first, ...(kernel && { kernel }) });
     first = false;
     shownAt = performance.now();
   };
