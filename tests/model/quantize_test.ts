@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { bf16ToFloat32, float32ToBf16 } from "../../lib/data/half.ts";
+import { normalNoise } from "../../lib/data/noise.ts";
 import { openSafetensors } from "../../lib/data/safetensors.ts";
 import { EXIT, InputError, LabError, ResourceError, UsageError } from "../../lib/errors.ts";
 import { choosePacked } from "../../lib/model/checkpoint_choice.ts";
 import { openCheckpoint } from "../../lib/model/checkpoint_folder.ts";
 import { Journal } from "../../lib/model/checkpoint_journal.ts";
+import { encodeRows, type OutTensor, type Tally } from "../../lib/model/checkpoint_rows.ts";
 import { PRESETS } from "../../lib/model/config.ts";
 import { quantizeCheckpoint, type QuantizeOptions } from "../../lib/model/quantize.ts";
 import { parameterShapes } from "../../lib/model/shapes.ts";
@@ -61,6 +63,45 @@ Deno.test("choosePacked() takes the layers' matrices and the connector, and what
     "Cannot pack text.embed: text.embed.weight is no matrix of a linear layer | " +
       "tables, norms and biases stay as they are; leave the pattern out",
   );
+});
+
+Deno.test("encodeRows() measures every so-manyth row of a tall matrix, whatever the blocks", () => {
+  const [rows, columns] = [700, 70]; // of 700 rows every fifth is measured
+  const values = normalNoise(rows * columns, "tall");
+  for (
+    const [dtype, bytes] of [
+      ["F32", new Uint8Array(values.buffer)],
+      ["BF16", new Uint8Array(float32ToBf16(values).buffer)],
+    ] as const
+  ) {
+    const tensor: OutTensor = {
+      name: "tall",
+      shape: [rows, columns],
+      stored: "int4",
+      source: { dtype, read: () => assert.fail("it is given the rows") },
+    };
+    const rowBytes = bytes.length / rows;
+    const stored = dtype === "BF16" ? bf16ToFloat32(float32ToBf16(values)) : values;
+    const want: Tally = { error: 0, size: 0 };
+    for (let row = 0; row < rows; row += 5) {
+      const was = stored.subarray(row * columns, (row + 1) * columns);
+      const is = unpackRows(packRows(was, columns, "int4"), columns, "int4");
+      was.forEach((w, i) => {
+        want.error += (w - is[i]) ** 2;
+        want.size += w ** 2;
+      });
+    }
+    for (const block of [700, 13, 5, 1]) {
+      const tally: Tally = { error: 0, size: 0 };
+      const parts: number[] = [];
+      for (let first = 0; first < rows; first += block) {
+        const part = bytes.slice(first * rowBytes, (first + block) * rowBytes);
+        parts.push(...encodeRows(tensor, first, part, tally));
+      }
+      assert.deepEqual(tally, want, `${dtype}, blocks of ${block}`);
+      assert.deepEqual(Uint8Array.from(parts), packRows(stored, columns, "int4"));
+    }
+  }
 });
 
 Deno.test("quantizeCheckpoint() packs as the layout says, rounds the rest to bf16, copies what belongs to it", async () => {
