@@ -14,6 +14,8 @@ const JOURNAL = "journal.jsonl";
 
 /** A folder under construction, locked by this process. */
 export class Journal<T> {
+  #closed = false;
+
   private constructor(
     /** Where the files grow: the final name with `.partial`. */
     readonly partial: string,
@@ -83,8 +85,9 @@ export class Journal<T> {
     await writing(this.partial, () => append(this.file, ...entries));
   }
 
-  /** Gives the complete folder its name and removes the journal. */
+  /** Gives the complete folder its name and removes the journal, whose lock ends here. */
   async finish(): Promise<void> {
+    this.close(); // some systems rename no folder with an open file
     await writing(this.out, async () => {
       await syncFolder(`${this.partial}/.`);
       await Deno.rename(this.partial, this.out);
@@ -99,7 +102,8 @@ export class Journal<T> {
   }
 
   close(): void {
-    this.file.close();
+    if (!this.#closed) this.file.close();
+    this.#closed = true;
   }
 }
 

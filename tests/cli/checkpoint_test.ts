@@ -8,7 +8,9 @@ import { PRESETS } from "../../lib/model/config.ts";
 import { editJson, inFolder, madeFolder, rewrite } from "../model/made_folders.ts";
 
 /** Runs `deno task checkpoint …` in this process against a shell of strings. */
-async function run(...args: string[]) {
+const run = (...args: string[]) => runIn({}, ...args);
+
+async function runIn(options: Partial<Shell>, ...args: string[]) {
   const seen = { stdout: "", stderr: "", codes: [] as number[] };
   const shell: Shell = {
     args,
@@ -19,6 +21,7 @@ async function run(...args: string[]) {
     exit: (code) => void seen.codes.push(code),
     onSignal: () => {},
     onStray: () => {},
+    ...options,
   };
   await checkpointCommand(shell);
   return { ...seen, code: seen.codes[0] };
@@ -266,6 +269,44 @@ Deno.test("checkpoint quantize says what it needs, reports parts and errors, and
     assert.equal(lines.find((line) => line.part === "und").packed, 14);
     assert.equal(lines.find((line) => line.part === "vit").packed, 0);
     assert.equal(lines.find((line) => line.event === "folder").folder, `${dir}/r`);
+  });
+});
+
+Deno.test("checkpoint quantize and synth that are interrupted say how to go on, and do", async () => {
+  await inFolder(async (dir) => {
+    const folder = await madeFolder(dir, "a");
+    const quantize = ["quantize", folder, "--to", "int8", "--out", `${dir}/q`];
+    for (const [signal, exit] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+      const { code, stdout, stderr } = await runIn(
+        { onSignal: (stop) => stop(signal) },
+        ...quantize,
+      );
+      assert.deepEqual([code, stdout], [exit, ""]);
+      assert.match(
+        stderr,
+        /Stopped by SIG\w+\nhelp: what was written is kept: the same command goes on/,
+      );
+    }
+    const kept = [...Deno.readDirSync(dir)].map(({ name }) => name).sort();
+    assert.deepEqual(kept, ["a", "q.partial"]);
+    assert.equal((await run(...quantize, "--quiet")).code, 0);
+    (await openCheckpoint(`${dir}/q`)).close();
+    const bad = await run(
+      "synth",
+      "--config",
+      "tiny",
+      "--to",
+      "int4",
+      "--dtype",
+      "f32",
+      "--out",
+      "x",
+    );
+    assert.equal(bad.code, 2);
+    assert.match(bad.stderr, /Cannot use --dtype f32 with --to int4/);
+    assert.match((await run("synth", "--out", "x")).stderr, /--config is missing/);
+    assert.match((await run("synth", "--config", "huge")).stderr, /expected unimedvl-14b or tiny/);
+    assert.match((await run("synth", "--config", "tiny", "--layers", "0")).stderr, /at least 1/);
   });
 });
 
