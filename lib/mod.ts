@@ -93,6 +93,7 @@ export {
   type Edited,
   type EditOptions,
   generate,
+  generateAll,
   type Generated,
   type GenerateOptions,
   segment,

@@ -121,6 +121,8 @@ export class Context {
   /** The next rotary position; images take one whatever their size. */
   rope: number;
   readonly #pages: number[];
+  /** Stands for all that was read: shared by forks, another one after each reading. */
+  #read: object = {};
 
   constructor(pool: CachePool, pages: number[], length: number, rope: number) {
     this.pool = pool;
@@ -138,16 +140,14 @@ export class Context {
   fork(): Context {
     const pages = this.#pages.slice(0, Math.ceil(this.length / PAGE));
     for (const page of pages) this.pool.share(page);
-    return new Context(this.pool, pages, this.length, this.rope);
+    const fork = new Context(this.pool, pages, this.length, this.rope);
+    fork.#read = this.#read;
+    return fork;
   }
 
-  /** True if both have read the very same, page by page. */
+  /** True if both have read the very same: one was forked from the other, and neither read on since. */
   equals(other: Context): boolean {
-    if (this === other) return true;
-    if (this.length !== other.length || this.rope !== other.rope) return false;
-    const used = Math.ceil(this.length / PAGE);
-    for (let i = 0; i < used; i++) if (this.#pages[i] !== other.#pages[i]) return false;
-    return true;
+    return this.#read === other.#read || this.length === 0 && other.length === 0;
   }
 
   /** Makes room for `tokens` more, in pages that are this context's own from the next token on. */
@@ -164,6 +164,7 @@ export class Context {
   advance(tokens: number, positions: number): void {
     this.length += tokens;
     this.rope += positions;
+    this.#read = {};
   }
 
   /** Gives its pages back. Safe to call twice. */

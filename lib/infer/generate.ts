@@ -2,10 +2,13 @@
 
 import type { Image } from "../data/resize.ts";
 import { UsageError } from "../errors.ts";
-import type { Drawn } from "./draw.ts";
-import { interleave, type InterleaveOptions } from "./interleave.ts";
+import { latentStride } from "../model/config.ts";
+import { PAGE } from "../ops/cached_attention.ts";
+import { drawInto, type Drawn, NoiseSource, sizeOf } from "./draw.ts";
+import { drawnSize, interleave, type InterleaveOptions } from "./interleave.ts";
 import type { OpenModel } from "./open_model.ts";
 import { type Modality, presetPrompt, type ThinkSet } from "./prompts.ts";
+import { needParts, Session, textBlock, tokensOf } from "./session.ts";
 
 /** How an image is generated from text. */
 export type GenerateOptions = Omit<InterleaveOptions, "understand">;
@@ -27,13 +30,56 @@ export async function generate(
   prompt: string,
   options: GenerateOptions = {},
 ): Promise<Generated> {
-  if (prompt.trim() === "") {
-    throw new UsageError("Cannot generate from an empty prompt", {
-      help: "say what the image shows",
-    });
-  }
+  refuseEmpty(prompt);
   const { thought, drawn } = await interleave(open, [prompt], options);
   return { ...drawn!, ...(thought === undefined ? {} : { thought }) };
+}
+
+function refuseEmpty(prompt: string): void {
+  if (prompt.trim() !== "") return;
+  throw new UsageError("Cannot generate from an empty prompt", {
+    help: "say what the image shows",
+  });
+}
+
+/**
+ * Draws an image for each of several texts, all together: every step is one pass over all of them, and each image
+ * has noise of its own. Without think mode.
+ *
+ * @returns in the order of the prompts
+ */
+export async function generateAll(
+  open: OpenModel,
+  prompts: readonly string[],
+  options: Omit<GenerateOptions, "think" | "thinkInImageContext"> = {},
+): Promise<Drawn[]> {
+  if (prompts.length === 0) return [];
+  prompts.forEach(refuseEmpty);
+  const size = options.size === undefined ? drawnSize(open, undefined) : sizeOf(open, options.size);
+  const noise = new NoiseSource(options.seed ?? 42, options.noise ?? "torch");
+  const blocks = prompts.map((prompt) => textBlock(open, prompt, options.specialTokens));
+  const stride = latentStride(open.config);
+  const drawn = (size.width / stride) * (size.height / stride) + 2;
+  const longest = Math.max(...blocks.map((block) => tokensOf(open, [block]))) + drawn;
+  // Each image has a context with its text and an empty one, both with room for its latents.
+  const session = new Session(
+    open,
+    longest,
+    options,
+    prompts.length * (longest + drawn + 2 * PAGE),
+  );
+  try {
+    await needParts(open, ["und", "gen", "latent", "decoder"], options);
+    const contexts = prompts.map(() => session.context());
+    await session.read(contexts.map((context, i) => ({ context, blocks: [blocks[i]] })));
+    const jobs = contexts.map((main) => ({
+      contexts: { main, withoutText: session.context(), withoutImages: main },
+      ...size,
+    }));
+    return await drawInto(open, jobs, noise, options);
+  } finally {
+    session.dispose();
+  }
 }
 
 /** How an image is edited. */
