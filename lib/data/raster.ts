@@ -8,14 +8,15 @@
 // ignored; all transparency is put on white; CMYK is converted; 16-bit grey is windowed, 16-bit
 // colour keeps its upper byte; of several frames or pages the first is read.
 
-import type { Metadata, Sharp, SharpOptions } from "sharp";
+import type { Sharp } from "sharp";
 import { UsageError } from "../errors.ts";
 import { onWhite, stretch16, toRgb } from "./color.ts";
 import { loadSharp } from "./image.ts";
 import { orient } from "./orient.ts";
 import type { Picture, PictureKind, PictureOptions } from "./picture.ts";
 import { pictureError } from "./picture_kind.ts";
-import { MAX_PIXELS, reducedSize, reductionNote } from "./reduce.ts";
+import { checkHeader, choosePage, type Page, pngBytes, pngFrames } from "./raster_header.ts";
+import { reducedSize, reductionNote } from "./reduce.ts";
 import type { Image } from "./resize.ts";
 import {
   applyWindow,
@@ -25,15 +26,10 @@ import {
   type WindowChoice,
 } from "./window.ts";
 
-/** Most pixels that are reduced while they are decoded. */
-export const MAX_SOURCE_PIXELS = 1_000_000_000;
-
-/** Most pixels of a picture that its decoder must hold whole: progressive, interlaced, WebP. */
-export const MAX_WHOLE_PIXELS = 64_000_000;
+/** How many times its size deflate can unpack to. */
+const MAX_DEFLATE_RATIO = 1032;
 
 const REPAIR = "Replace the file with a complete JPEG, PNG, WebP or TIFF picture";
-const SMALLER = "Give a smaller copy or the part that matters, made for example with: " +
-  "vipsthumbnail in.png --size 4000 -o out.png";
 
 /**
  * Reads a JPEG, PNG, WebP or TIFF file as a picture.
@@ -52,7 +48,7 @@ export async function readRaster(
   const open = (page: Page = {}) =>
     sharp(bytes, {
       failOn: "warning",
-      limitInputPixels: MAX_SOURCE_PIXELS,
+      limitInputPixels: false, // checkHeader() says what is wrong
       ignoreIcc: true,
       ...page,
     });
@@ -60,8 +56,7 @@ export async function readRaster(
     try {
       return await work();
     } catch (cause) {
-      const reason = (cause as Error).message.split("\n")[0];
-      throw pictureError(name, reason, REPAIR, cause);
+      throw pictureError(name, decoderReason(cause), REPAIR, cause);
     }
   };
   const first = await decoded(() => open().metadata());
@@ -75,13 +70,18 @@ export async function readRaster(
   const notes: string[] = [];
   const { page, meta } = await decoded(() => choosePage(open, first, options.frame));
   checkHeader(meta, format, name);
+  if (format === "png" && bytes.length * MAX_DEFLATE_RATIO < pngBytes(bytes, meta)) {
+    const size = `${meta.width}x${meta.height}`;
+    throw pictureError(name, `${bytes.length} bytes cannot hold its ${size} pixels`, REPAIR);
+  }
   const deep = meta.space === "grey16";
   checkWindow(choice, deep, name);
 
   const size = reducedSize(meta.width, meta.height);
   const reduced = size.width < meta.width || size.height < meta.height;
   const source = open(page);
-  if (reduced) source.resize(size.width, size.height, { fit: "fill" });
+  // The triangle filter makes no values that are not between those of the picture.
+  if (reduced) source.resize(size.width, size.height, { fit: "fill", kernel: "linear" });
   const shown = await decoded(() => deep ? decode16(source, choice) : decode8(source));
   const orientation = meta.orientation ?? 1;
   if (page.page !== undefined && options.frame === undefined || page.subifd !== undefined) {
@@ -110,68 +110,12 @@ export async function readRaster(
   };
 }
 
-/** A page of a TIFF or WebP file, or a sub-image of a TIFF file. */
-type Page = Pick<SharpOptions, "page" | "subifd">;
-
-/** Fewest pixels of a pyramid's level that stands for the whole. */
-const MIN_LEVEL_PIXELS = MAX_PIXELS / 8;
-
-/** Most pages that are looked at for a pyramid. */
-const MAX_LEVELS = 32;
-
-/**
- * The page that was asked for; else the first, or, where it is too large and others are smaller
- * copies of it, the smallest copy that still has detail.
- */
-async function choosePage(
-  open: (page?: Page) => Sharp,
-  first: Metadata,
-  frame: number | undefined,
-): Promise<{ page: Page; meta: Metadata }> {
-  if (frame !== undefined) {
-    const page = { page: frame };
-    return { page, meta: await open(page).metadata() };
-  }
-  let best: { page: Page; meta: Metadata } = { page: {}, meta: first };
-  if (first.format !== "tiff" || first.width * first.height <= MAX_PIXELS) return best;
-  const others: Page[] = [];
-  for (let i = 1; i < Math.min(first.pages ?? 1, MAX_LEVELS); i++) others.push({ page: i });
-  for (let i = 0; i < Math.min(first.subifds ?? 0, MAX_LEVELS); i++) others.push({ subifd: i });
-  for (const page of others) {
-    const meta = await open(page).metadata();
-    const pixels = meta.width * meta.height;
-    const [across, down] = [meta.width / first.width, meta.height / first.height];
-    // Levels are halves of each other, give or take a pixel; labels have another shape.
-    const isCopy = Math.abs(across / down - 1) < 0.01 && meta.space === first.space &&
-      meta.channels === first.channels;
-    if (isCopy && pixels >= MIN_LEVEL_PIXELS && pixels < best.meta.width * best.meta.height) {
-      best = { page, meta };
-    }
-  }
-  return best;
-}
-
-function checkHeader(meta: Metadata, format: string, name: string) {
-  const { width, height, depth } = meta;
-  const whole = meta.isProgressive || format === "webp";
-  const limit = whole ? MAX_WHOLE_PIXELS : MAX_SOURCE_PIXELS;
-  if (width * height > limit) {
-    const kind = { jpeg: "progressive JPEG", png: "interlaced PNG", webp: "WebP" }[format];
-    throw pictureError(
-      name,
-      `it has ${width}x${height} pixels; ${whole ? kind : "at most"} ${
-        whole ? `is read up to ${limit}` : `${limit} are read`
-      }`,
-      SMALLER,
-    );
-  }
-  if (depth !== "uchar" && depth !== "ushort") {
-    throw pictureError(
-      name,
-      `its samples are ${depth}; 8-bit and 16-bit unsigned are read`,
-      "Convert it to 8-bit or 16-bit PNG",
-    );
-  }
+/** What a decoder said, where it says more than that the file is wrong. */
+function decoderReason(cause: unknown): string {
+  const text = (cause as Error).message.split("\n")[0]
+    .replace(/^Input buffer (has corrupt header:|contains unsupported image format)\s*/, "")
+    .replace(/^Warning treated as error due to failOn setting$/, "");
+  return `it is damaged or cut off${text && `: ${text}`}`;
 }
 
 function checkWindow(choice: WindowChoice | undefined, deep: boolean, name: string) {
@@ -223,16 +167,4 @@ async function decode16(source: Sharp, choice: WindowChoice | undefined): Promis
     image: toRgb({ width, height, data: grey }),
     ...(window ? { window } : {}),
   };
-}
-
-/** Frames of an animated PNG, from its acTL chunk before the pixels; 1 if there is none. */
-function pngFrames(bytes: Uint8Array): number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  for (let at = 8; at + 12 <= bytes.length;) {
-    const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
-    if (type === "acTL") return view.getUint32(at + 8);
-    if (type === "IDAT") break;
-    at += 12 + view.getUint32(at);
-  }
-  return 1;
 }
