@@ -1,13 +1,14 @@
 // conv2d_subgroup: conv2d.wgsl for adapters whose subgroups have exactly eight lanes (software ones)
 //
-// A workgroup is one subgroup and makes 32 positions × 32 channels. Each lane reads the pixels of four
-// positions, which it shares with the others by broadcast, and the weights of its own four channels. Loads
-// are what such adapters are slow at: here each serves 32 products.
+// A workgroup is one subgroup and makes 32 positions × 32 channels, or 64 × 64 where WIDE. Each lane reads the
+// pixels of four positions, which it shares with the others by broadcast, and the weights of its own four
+// channels. Loads are what such adapters are slow at: here each serves 32 products, or 64.
 //
-// x, w, y  as in conv2d.wgsl; w_quads is a multiple of 8
-// grid     folded: one workgroup per 32 positions × 32 channels
+// x, w, y  as in conv2d.wgsl; w_quads is a multiple of 8, or 16
+// grid     folded: one workgroup per 32 positions × 32 channels, or 64 × 64
 
-override ADD: u32 = 0;   // 1: added to what y holds
+override ADD: u32 = 0;    // 1: added to what y holds
+override WIDE: u32 = 0;   // 1: 64 positions × 64 channels: seconds to compile, and faster by half and more
 
 struct Params {
   positions: u32,
@@ -51,14 +52,85 @@ fn pixel(start: i32, q: u32) -> vec4f {
   return select(vec4f(), x[u32(max(start, 0)) + q], start >= 0);
 }
 
-fn mac(sum: vec4f, a: vec4f, b0: vec4f, b1: vec4f, b2: vec4f, b3: vec4f) -> vec4f {
-  return fma(vec4f(a.w), b3, fma(vec4f(a.z), b2, fma(vec4f(a.y), b1, fma(vec4f(a.x), b0, sum))));
+fn pixels(start: vec4i, q: u32) -> mat4x4f {
+  return mat4x4f(pixel(start.x, q), pixel(start.y, q), pixel(start.z, q), pixel(start.w, q));
+}
+
+// Four rows of the weight, in the columns of one quad.
+fn weights(row: u32) -> mat4x4f {
+  let step = params.w_quads;
+  return mat4x4f(w[row], w[row + step], w[row + 2u * step], w[row + 3u * step]);
+}
+
+fn mac(sum: vec4f, a: vec4f, b: mat4x4f) -> vec4f {
+  return fma(vec4f(a.w), b[3], fma(vec4f(a.z), b[2], fma(vec4f(a.y), b[1], fma(vec4f(a.x), b[0], sum))));
+}
+
+// sums of four positions + their pixels · weights
+fn add_products(c: mat4x4f, a: mat4x4f, b: mat4x4f) -> mat4x4f {
+  return mat4x4f(mac(c[0], a[0], b), mac(c[1], a[1], b), mac(c[2], a[2], b), mac(c[3], a[3], b));
+}
+
+fn of_lane_0(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 0u), subgroupBroadcast(a[1], 0u),
+    subgroupBroadcast(a[2], 0u), subgroupBroadcast(a[3], 0u),
+  );
+}
+fn of_lane_1(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 1u), subgroupBroadcast(a[1], 1u),
+    subgroupBroadcast(a[2], 1u), subgroupBroadcast(a[3], 1u),
+  );
+}
+fn of_lane_2(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 2u), subgroupBroadcast(a[1], 2u),
+    subgroupBroadcast(a[2], 2u), subgroupBroadcast(a[3], 2u),
+  );
+}
+fn of_lane_3(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 3u), subgroupBroadcast(a[1], 3u),
+    subgroupBroadcast(a[2], 3u), subgroupBroadcast(a[3], 3u),
+  );
+}
+fn of_lane_4(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 4u), subgroupBroadcast(a[1], 4u),
+    subgroupBroadcast(a[2], 4u), subgroupBroadcast(a[3], 4u),
+  );
+}
+fn of_lane_5(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 5u), subgroupBroadcast(a[1], 5u),
+    subgroupBroadcast(a[2], 5u), subgroupBroadcast(a[3], 5u),
+  );
+}
+fn of_lane_6(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 6u), subgroupBroadcast(a[1], 6u),
+    subgroupBroadcast(a[2], 6u), subgroupBroadcast(a[3], 6u),
+  );
+}
+fn of_lane_7(a: mat4x4f) -> mat4x4f {
+  return mat4x4f(
+    subgroupBroadcast(a[0], 7u), subgroupBroadcast(a[1], 7u),
+    subgroupBroadcast(a[2], 7u), subgroupBroadcast(a[3], 7u),
+  );
 }
 
 fn store(m: u32, quad: u32, value: vec4f) {
   if (m >= params.positions || quad >= params.out_quads) { return; }
   let at = m * params.out_quads + quad;
   if (ADD == 1u) { y[at] += value; } else { y[at] = value; }
+}
+
+fn store_four(m: u32, quad: u32, c: mat4x4f) {
+  store(m, quad, c[0]);
+  store(m + 1u, quad, c[1]);
+  store(m + 2u, quad, c[2]);
+  store(m + 3u, quad, c[3]);
 }
 
 @compute @workgroup_size(8)
@@ -68,109 +140,133 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let id = group.y * groups.x + group.x;
-  let columns = params.w_quads / 8u;
-  let m = (id / columns) * 32u;
-  let quad = (id % columns) * 8u + lane;
+  let columns = params.w_quads / (8u + 8u * WIDE);
+  let m = (id / columns) * (32u + 32u * WIDE);
+  let quad = (id % columns) * (8u + 8u * WIDE) + lane;
   if (m >= params.positions) { return; }
 
-  let p0 = locate(m + lane);
-  let p1 = locate(m + lane + 8u);
-  let p2 = locate(m + lane + 16u);
-  let p3 = locate(m + lane + 24u);
-  let start = w[params.kernel * params.kernel * params.in_quads * 4u * params.w_quads + quad];
-  var c0 = start; var c1 = start; var c2 = start; var c3 = start;
-  var c4 = start; var c5 = start; var c6 = start; var c7 = start;
-  var c8 = start; var c9 = start; var c10 = start; var c11 = start;
-  var c12 = start; var c13 = start; var c14 = start; var c15 = start;
-  var c16 = start; var c17 = start; var c18 = start; var c19 = start;
-  var c20 = start; var c21 = start; var c22 = start; var c23 = start;
-  var c24 = start; var c25 = start; var c26 = start; var c27 = start;
-  var c28 = start; var c29 = start; var c30 = start; var c31 = start;
+  let own = m + 4u * lane;
+  let p0 = locate(own);
+  let p1 = locate(own + 1u);
+  let p2 = locate(own + 2u);
+  let p3 = locate(own + 3u);
+  let p4 = locate(own + 32u);
+  let p5 = locate(own + 33u);
+  let p6 = locate(own + 34u);
+  let p7 = locate(own + 35u);
+  let last = params.kernel * params.kernel * params.in_quads * 4u * params.w_quads + quad;
+  let bias = w[last];
+  let near = mat4x4f(bias, bias, bias, bias);
+  // c, d: 32 positions and the 32 behind them; e, f: the same for the 32 channels behind
+  var c0 = near; var c1 = near; var c2 = near; var c3 = near;
+  var c4 = near; var c5 = near; var c6 = near; var c7 = near;
+  var d0 = near; var d1 = near; var d2 = near; var d3 = near;
+  var d4 = near; var d5 = near; var d6 = near; var d7 = near;
+  let bias_behind = w[last + 8u * WIDE];
+  let far = mat4x4f(bias_behind, bias_behind, bias_behind, bias_behind);
+  var e0 = far; var e1 = far; var e2 = far; var e3 = far;
+  var e4 = far; var e5 = far; var e6 = far; var e7 = far;
+  var f0 = far; var f1 = far; var f2 = far; var f3 = far;
+  var f4 = far; var f5 = far; var f6 = far; var f7 = far;
 
   var row = quad;
   for (var ky = 0u; ky < params.kernel; ky++) {
     for (var kx = 0u; kx < params.kernel; kx++) {
       let tap = vec2i(vec2u(ky, kx));
-      let s0 = source(p0, tap);
-      let s1 = source(p1, tap);
-      let s2 = source(p2, tap);
-      let s3 = source(p3, tap);
+      let s = vec4i(source(p0, tap), source(p1, tap), source(p2, tap), source(p3, tap));
+      let t = vec4i(source(p4, tap), source(p5, tap), source(p6, tap), source(p7, tap));
       for (var q = 0u; q < params.in_quads; q++) {
-        let b0 = w[row];
-        let b1 = w[row + params.w_quads];
-        let b2 = w[row + 2u * params.w_quads];
-        let b3 = w[row + 3u * params.w_quads];
+        let a = pixels(s, q);
+        let b = weights(row);
+        let a0 = of_lane_0(a);
+        c0 = add_products(c0, a0, b);
+        let a1 = of_lane_1(a);
+        c1 = add_products(c1, a1, b);
+        let a2 = of_lane_2(a);
+        c2 = add_products(c2, a2, b);
+        let a3 = of_lane_3(a);
+        c3 = add_products(c3, a3, b);
+        let a4 = of_lane_4(a);
+        c4 = add_products(c4, a4, b);
+        let a5 = of_lane_5(a);
+        c5 = add_products(c5, a5, b);
+        let a6 = of_lane_6(a);
+        c6 = add_products(c6, a6, b);
+        let a7 = of_lane_7(a);
+        c7 = add_products(c7, a7, b);
+        if (WIDE == 1u) {
+          let behind = weights(row + 8u);
+          e0 = add_products(e0, a0, behind);
+          e1 = add_products(e1, a1, behind);
+          e2 = add_products(e2, a2, behind);
+          e3 = add_products(e3, a3, behind);
+          e4 = add_products(e4, a4, behind);
+          e5 = add_products(e5, a5, behind);
+          e6 = add_products(e6, a6, behind);
+          e7 = add_products(e7, a7, behind);
+          let z = pixels(t, q);
+          let z0 = of_lane_0(z);
+          d0 = add_products(d0, z0, b);
+          f0 = add_products(f0, z0, behind);
+          let z1 = of_lane_1(z);
+          d1 = add_products(d1, z1, b);
+          f1 = add_products(f1, z1, behind);
+          let z2 = of_lane_2(z);
+          d2 = add_products(d2, z2, b);
+          f2 = add_products(f2, z2, behind);
+          let z3 = of_lane_3(z);
+          d3 = add_products(d3, z3, b);
+          f3 = add_products(f3, z3, behind);
+          let z4 = of_lane_4(z);
+          d4 = add_products(d4, z4, b);
+          f4 = add_products(f4, z4, behind);
+          let z5 = of_lane_5(z);
+          d5 = add_products(d5, z5, b);
+          f5 = add_products(f5, z5, behind);
+          let z6 = of_lane_6(z);
+          d6 = add_products(d6, z6, b);
+          f6 = add_products(f6, z6, behind);
+          let z7 = of_lane_7(z);
+          d7 = add_products(d7, z7, b);
+          f7 = add_products(f7, z7, behind);
+        }
         row += 4u * params.w_quads;
-        let a0 = pixel(s0, q);
-        c0 = mac(c0, subgroupBroadcast(a0, 0u), b0, b1, b2, b3);
-        c1 = mac(c1, subgroupBroadcast(a0, 1u), b0, b1, b2, b3);
-        c2 = mac(c2, subgroupBroadcast(a0, 2u), b0, b1, b2, b3);
-        c3 = mac(c3, subgroupBroadcast(a0, 3u), b0, b1, b2, b3);
-        c4 = mac(c4, subgroupBroadcast(a0, 4u), b0, b1, b2, b3);
-        c5 = mac(c5, subgroupBroadcast(a0, 5u), b0, b1, b2, b3);
-        c6 = mac(c6, subgroupBroadcast(a0, 6u), b0, b1, b2, b3);
-        c7 = mac(c7, subgroupBroadcast(a0, 7u), b0, b1, b2, b3);
-        let a1 = pixel(s1, q);
-        c8 = mac(c8, subgroupBroadcast(a1, 0u), b0, b1, b2, b3);
-        c9 = mac(c9, subgroupBroadcast(a1, 1u), b0, b1, b2, b3);
-        c10 = mac(c10, subgroupBroadcast(a1, 2u), b0, b1, b2, b3);
-        c11 = mac(c11, subgroupBroadcast(a1, 3u), b0, b1, b2, b3);
-        c12 = mac(c12, subgroupBroadcast(a1, 4u), b0, b1, b2, b3);
-        c13 = mac(c13, subgroupBroadcast(a1, 5u), b0, b1, b2, b3);
-        c14 = mac(c14, subgroupBroadcast(a1, 6u), b0, b1, b2, b3);
-        c15 = mac(c15, subgroupBroadcast(a1, 7u), b0, b1, b2, b3);
-        let a2 = pixel(s2, q);
-        c16 = mac(c16, subgroupBroadcast(a2, 0u), b0, b1, b2, b3);
-        c17 = mac(c17, subgroupBroadcast(a2, 1u), b0, b1, b2, b3);
-        c18 = mac(c18, subgroupBroadcast(a2, 2u), b0, b1, b2, b3);
-        c19 = mac(c19, subgroupBroadcast(a2, 3u), b0, b1, b2, b3);
-        c20 = mac(c20, subgroupBroadcast(a2, 4u), b0, b1, b2, b3);
-        c21 = mac(c21, subgroupBroadcast(a2, 5u), b0, b1, b2, b3);
-        c22 = mac(c22, subgroupBroadcast(a2, 6u), b0, b1, b2, b3);
-        c23 = mac(c23, subgroupBroadcast(a2, 7u), b0, b1, b2, b3);
-        let a3 = pixel(s3, q);
-        c24 = mac(c24, subgroupBroadcast(a3, 0u), b0, b1, b2, b3);
-        c25 = mac(c25, subgroupBroadcast(a3, 1u), b0, b1, b2, b3);
-        c26 = mac(c26, subgroupBroadcast(a3, 2u), b0, b1, b2, b3);
-        c27 = mac(c27, subgroupBroadcast(a3, 3u), b0, b1, b2, b3);
-        c28 = mac(c28, subgroupBroadcast(a3, 4u), b0, b1, b2, b3);
-        c29 = mac(c29, subgroupBroadcast(a3, 5u), b0, b1, b2, b3);
-        c30 = mac(c30, subgroupBroadcast(a3, 6u), b0, b1, b2, b3);
-        c31 = mac(c31, subgroupBroadcast(a3, 7u), b0, b1, b2, b3);
       }
     }
   }
 
-  store(m + 0u, quad, c0);
-  store(m + 1u, quad, c1);
-  store(m + 2u, quad, c2);
-  store(m + 3u, quad, c3);
-  store(m + 4u, quad, c4);
-  store(m + 5u, quad, c5);
-  store(m + 6u, quad, c6);
-  store(m + 7u, quad, c7);
-  store(m + 8u, quad, c8);
-  store(m + 9u, quad, c9);
-  store(m + 10u, quad, c10);
-  store(m + 11u, quad, c11);
-  store(m + 12u, quad, c12);
-  store(m + 13u, quad, c13);
-  store(m + 14u, quad, c14);
-  store(m + 15u, quad, c15);
-  store(m + 16u, quad, c16);
-  store(m + 17u, quad, c17);
-  store(m + 18u, quad, c18);
-  store(m + 19u, quad, c19);
-  store(m + 20u, quad, c20);
-  store(m + 21u, quad, c21);
-  store(m + 22u, quad, c22);
-  store(m + 23u, quad, c23);
-  store(m + 24u, quad, c24);
-  store(m + 25u, quad, c25);
-  store(m + 26u, quad, c26);
-  store(m + 27u, quad, c27);
-  store(m + 28u, quad, c28);
-  store(m + 29u, quad, c29);
-  store(m + 30u, quad, c30);
-  store(m + 31u, quad, c31);
+  store_four(m + 0u, quad, c0);
+  store_four(m + 4u, quad, c1);
+  store_four(m + 8u, quad, c2);
+  store_four(m + 12u, quad, c3);
+  store_four(m + 16u, quad, c4);
+  store_four(m + 20u, quad, c5);
+  store_four(m + 24u, quad, c6);
+  store_four(m + 28u, quad, c7);
+  if (WIDE == 1u) {
+    store_four(m + 32u, quad, d0);
+    store_four(m + 36u, quad, d1);
+    store_four(m + 40u, quad, d2);
+    store_four(m + 44u, quad, d3);
+    store_four(m + 48u, quad, d4);
+    store_four(m + 52u, quad, d5);
+    store_four(m + 56u, quad, d6);
+    store_four(m + 60u, quad, d7);
+    store_four(m + 0u, quad + 8u, e0);
+    store_four(m + 4u, quad + 8u, e1);
+    store_four(m + 8u, quad + 8u, e2);
+    store_four(m + 12u, quad + 8u, e3);
+    store_four(m + 16u, quad + 8u, e4);
+    store_four(m + 20u, quad + 8u, e5);
+    store_four(m + 24u, quad + 8u, e6);
+    store_four(m + 28u, quad + 8u, e7);
+    store_four(m + 32u, quad + 8u, f0);
+    store_four(m + 36u, quad + 8u, f1);
+    store_four(m + 40u, quad + 8u, f2);
+    store_four(m + 44u, quad + 8u, f3);
+    store_four(m + 48u, quad + 8u, f4);
+    store_four(m + 52u, quad + 8u, f5);
+    store_four(m + 56u, quad + 8u, f6);
+    store_four(m + 60u, quad + 8u, f7);
+  }
 }

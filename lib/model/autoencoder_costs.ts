@@ -144,8 +144,10 @@ function stageBytes(gpu: Gpu, { stage: { kind, from, to }, before, after }: Step
   const x = sizeClass(imageBytes(before, from));
   const y = sizeClass(imageBytes(after, to));
   const quads = (channels: number) => 4 * Math.ceil(channels / 4);
-  const packed = (from: number, to: number, kernel: number) =>
-    sizeClass(4 * (kernel * kernel * quads(from) + 1) * 32 * Math.ceil(to / 32));
+  const packed = (from: number, to: number, kernel: number) => {
+    const tile = to < 64 ? 32 : 64;
+    return sizeClass(4 * (kernel * kernel * quads(from) + 1) * tile * Math.ceil(to / tile));
+  };
   /** Statistics, and a band normalized by them. */
   const normal = (size: Size, channels: number) =>
     3 * sizeClass(4 * size.images * channels * Math.min(256, Math.ceil(size.h * size.w / 64))) +

@@ -9,7 +9,7 @@ import unpackCode from "../../kernels/conv2d_unpack.wgsl" with { type: "text" };
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
-import { convBands, type GatherSizes } from "./conv2d_bands.ts";
+import { convBands, convWork, type GatherSizes } from "./conv2d_bands.ts";
 import { countRows, type ImageRows, rowsBinding } from "./image_rows.ts";
 
 const knobs = ["ADD"] as const;
@@ -17,7 +17,7 @@ const gatherKernel = new Kernel("conv2d", { main: forwardCode, knobs });
 const dweightKernel = new Kernel("conv2d_dweight", { main: dweightCode });
 const gatherSubgroup = new Kernel("conv2d_subgroup", {
   main: forwardSubgroupCode,
-  knobs,
+  knobs: [...knobs, "WIDE"],
   subgroups: true,
 });
 const dweightSubgroup = new Kernel("conv2d_dweight_subgroup", {
@@ -33,13 +33,20 @@ const DWEIGHT_INVOCATIONS = { software: 8192, gpu: 65536, subgroup: 512 };
 /** Quads of output channels from which a subgroup's 32 channels are worth it. */
 const SUBGROUP_QUADS = 4;
 
-/** Which kernels run: those for subgroups of eight lanes, or those without. */
-export type ConvVariant = "plain" | "subgroup";
+/** Quads and multiply-adds from which a subgroup's 64 channels are worth the seconds they take to compile. */
+const WIDE = { quads: 16, work: 2 ** 32 };
 
-/** The kernels for a device and a number of output channels, in quads. */
-export function convVariant(gpu: Gpu, outQuads: number): ConvVariant {
-  return gpu.subgroupSize === 8 && outQuads >= SUBGROUP_QUADS ? "subgroup" : "plain";
+/** Which kernels run: those for subgroups of eight lanes, with larger tiles even, or those without. */
+export type ConvVariant = "plain" | "subgroup" | "wide";
+
+/** The kernels for a device, a number of output channels, in quads, and of multiply-adds. */
+export function convVariant(gpu: Gpu, outQuads: number, work = 0): ConvVariant {
+  if (gpu.subgroupSize !== 8 || outQuads < SUBGROUP_QUADS) return "plain";
+  return outQuads >= WIDE.quads && work >= WIDE.work ? "wide" : "subgroup";
 }
+
+/** Positions, and channels, that a workgroup makes, by variant; a plain one works on single tiles. */
+const TILES = { plain: 8, subgroup: 32, wide: 64 };
 
 /** All sizes of one convolution. */
 export interface ConvSizes {
@@ -83,8 +90,9 @@ export function packConv(
   const { inQuads, outQuads } = sizes;
   const [inChannels, outChannels] = forward ? [s.C, s.O] : [s.O, s.C];
   const taps = s.kernel * s.kernel;
-  const chosen = variant ?? convVariant(weight.gpu, outQuads);
-  const unit = chosen === "subgroup" ? 8 : 2;
+  const work = convWork(sizes, s.images * sizes.outHeight);
+  const chosen = variant ?? convVariant(weight.gpu, outQuads, work);
+  const unit = TILES[chosen] / 4;
   const wQuads = unit * Math.ceil(outQuads / unit);
   const packed = Tensor.empty(weight.gpu, [taps * 4 * inQuads + 1, 4 * wQuads]);
   pack.run(weight.gpu, {
@@ -144,12 +152,9 @@ export interface RowsAt {
  */
 export function convolveRows(packed: PackedConv, x: RowsAt, y: RowsAt, add = false): void {
   const { sizes: s, variant, weight, wQuads } = packed;
-  const subgroup = variant === "subgroup";
   const positions = countRows(y.rows) * s.outWidth;
-  const groups = subgroup
-    ? Math.ceil(positions / 32) * (wQuads / 8)
-    : Math.ceil(Math.ceil(positions / 8) * (wQuads / 2) / 64);
-  (subgroup ? gatherSubgroup : gatherKernel).run(weight.gpu, {
+  const tiles = Math.ceil(positions / TILES[variant]) * (4 * wQuads / TILES[variant]);
+  const launch = {
     buffers: {
       x: x.copied ? x.images.buffer : rowsBinding(x.images, x.rows),
       w: weight.buffer,
@@ -171,9 +176,14 @@ export function convolveRows(packed: PackedConv, x: RowsAt, y: RowsAt, add = fal
       top: s.top + s.multiply * y.rows.from - s.divide * x.rows.from,
       left: s.left,
     },
-    knobs: { ADD: Number(add) },
-    grid: foldGrid(groups),
-  });
+    grid: foldGrid(variant === "plain" ? Math.ceil(tiles / 64) : tiles),
+  };
+  const ADD = Number(add);
+  if (variant === "plain") gatherKernel.run(weight.gpu, { ...launch, knobs: { ADD } });
+  else {gatherSubgroup.run(weight.gpu, {
+      ...launch,
+      knobs: { ADD, WIDE: Number(variant === "wide") },
+    });}
 }
 
 /**
@@ -220,7 +230,7 @@ export function weightGradient(
 ): Tensor {
   const inQuads = Math.ceil(s.C / 4);
   const outQuads = Math.ceil(s.O / 4);
-  const subgroup = (variant ?? convVariant(x.gpu, Math.min(inQuads, outQuads))) === "subgroup";
+  const subgroup = (variant ?? convVariant(x.gpu, Math.min(inQuads, outQuads))) !== "plain";
   const block = subgroup ? 32 : 8; // channels
   const cBlocks = Math.ceil(4 * inQuads / block);
   const oBlocks = Math.ceil(4 * outQuads / block);

@@ -13,7 +13,7 @@ import { normals } from "../helpers.ts";
 
 const REPEATS = 4;
 const gpu = await openDevice();
-const variants: ConvVariant[] = gpu.subgroupSize === 8 ? ["plain", "subgroup"] : ["plain"];
+const variants: ConvVariant[] = gpu.subgroupSize === 8 ? ["plain", "subgroup", "wide"] : ["plain"];
 
 for (const [side, C, O, kernel] of [[64, 32, 32, 3], [64, 128, 128, 3], [32, 512, 512, 1]]) {
   const pad = kernel >> 1;

@@ -106,13 +106,15 @@ Deno.test({
         gather("backward", dy, weight, weight, s, variant),
         weightGradient(x, dy, s, variant),
       ];
-      const [plain, fast] = await Promise.all(
-        (["plain", "subgroup"] as const).map((variant) =>
+      const [plain, ...fast] = await Promise.all(
+        (["plain", "subgroup", "wide"] as const).map((variant) =>
           Promise.all(run(variant).map((t) => t.floats()))
         ),
       );
-      for (const [i, what] of ["forward", "dx", "dweight"].entries()) {
-        assertClose(fast[i], plain[i], FORWARD, `${what} of ${images}x${h}x${w} ${C}->${O}`);
+      for (const results of fast) {
+        for (const [i, what] of ["forward", "dx", "dweight"].entries()) {
+          assertClose(results[i], plain[i], FORWARD, `${what} of ${images}x${h}x${w} ${C}->${O}`);
+        }
       }
     }
   },
@@ -229,7 +231,7 @@ Deno.test(
   async () => {
     const gpu = await testGpu();
     const narrow = await narrowGpu(2 ** 17);
-    const variants: ConvVariant[] = eightLanes ? ["plain", "subgroup"] : ["plain"];
+    const variants: ConvVariant[] = eightLanes ? ["plain", "subgroup", "wide"] : ["plain"];
     for (const size of BANDED.filter(([, , , C]) => C % 4 === 0)) {
       const s = sizesOf(size);
       const quads = (channels: number) => 4 * Math.ceil(channels / 4);
