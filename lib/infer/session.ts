@@ -9,6 +9,7 @@ import { PAGE } from "../ops/cached_attention.ts";
 import { CachePool, type Context } from "./cache.ts";
 import type { LoadWork, OpenModel, Part } from "./open_model.ts";
 import { type Block, blockTokens, runPass } from "./pass.ts";
+import { portionsOf } from "./portions.ts";
 import type { SamplingOptions } from "./sampling.ts";
 import { writeText, type Written } from "./text.ts";
 
@@ -104,7 +105,7 @@ export class Session {
   }
 
   /**
-   * Reads blocks into contexts, each its own, in one pass.
+   * Reads blocks into contexts, each its own, together and in portions.
    *
    * @param options who watches and may stop it; default: the session's
    */
@@ -113,10 +114,17 @@ export class Session {
     options: VerbOptions = this.options,
   ): Promise<void> {
     const { signal, onProgress } = options;
-    await runPass(this.open.model, this.open.special, readings, {
-      ...(signal ? { signal } : {}),
-      onLayer: (done, total) => onProgress?.({ stage: "read", done, total }),
-    });
+    const portions = portionsOf(readings.map(({ blocks }) => blocks), this.open.config);
+    for (const [i, portion] of portions.entries()) {
+      const some = portion.flatMap((blocks, k) =>
+        blocks.length > 0 ? [{ context: readings[k].context, blocks }] : []
+      );
+      await runPass(this.open.model, this.open.special, some, {
+        ...(signal ? { signal } : {}),
+        onLayer: (done, total) =>
+          onProgress?.({ stage: "read", done: i * total + done, total: portions.length * total }),
+      });
+    }
   }
 
   /** Writes behind contexts and decodes; the pieces of the first go to `onText`. */
