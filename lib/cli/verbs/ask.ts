@@ -62,6 +62,7 @@ export const ASK: Verb<typeof FLAGS> = {
     const { paths, texts } = await sortArguments(args, images);
     const { preset, out, seed } = flags;
     const think: ThinkSet | false = flags.think ?? false;
+    const options = { ...writingOptions(flags), seed, think };
     if (out !== undefined) await checkOut(out, "text");
     const text = await textOf(world, texts, flags.text, {
       what: "question",
@@ -72,7 +73,6 @@ export const ASK: Verb<typeof FLAGS> = {
     });
     const question = promptOf("ask", preset, { text });
     const pictures = await readPictures(paths, flags, display.note, signal);
-    const options = { ...writingOptions(flags), seed, think };
     await withModel(context, model, display, async (open) => {
       const onText = display.speak("text", think !== false);
       const answer = await ask(open, pictures, question, {

@@ -1,7 +1,7 @@
 // `deno task chat`: a conversation, a line per turn, from a terminal or a pipe.
 
 import { InputError, LabError, UsageError } from "../../errors.ts";
-import { Chat } from "../../infer/chat.ts";
+import { Chat, type ChatOptions } from "../../infer/chat.ts";
 import type { OpenModel } from "../../infer/open_model.ts";
 import type { Picture } from "../../data/picture.ts";
 import { type Flags, nearest } from "../flags.ts";
@@ -70,6 +70,7 @@ export const CHAT: Verb<typeof FLAGS> = {
         help: "arguments are images; say the rest when the conversation has begun",
       });
     }
+    const options = { ...writingOptions(flags), seed: flags.seed };
     const pictures = await readPictures(paths, flags, display.note, signal);
     await withModel(context, model, display, async (open) => {
       const watched = watching(context, display);
@@ -79,7 +80,7 @@ export const CHAT: Verb<typeof FLAGS> = {
         onProgress: (done, total) => watched.onProgress({ stage: "load", done, total }),
       });
       display.done();
-      await new Conversation(context, display, open, { pictures, paths }).run();
+      await new Conversation(context, display, open, options, { pictures, paths }).run();
     });
   },
 };
@@ -95,6 +96,7 @@ class Conversation {
     readonly context: VerbContext<typeof FLAGS>,
     readonly display: Display,
     readonly open: OpenModel,
+    readonly options: ChatOptions,
     /** Images for the next turn. */
     readonly shown: Shown,
   ) {
@@ -102,9 +104,7 @@ class Conversation {
   }
 
   #begin(): Chat {
-    const { flags } = this.context;
-    const watched = watching(this.context, this.display);
-    return new Chat(this.open, { ...writingOptions(flags), seed: flags.seed, ...watched });
+    return new Chat(this.open, { ...this.options, ...watching(this.context, this.display) });
   }
 
   /** Reads lines until they end or `/quit`. */

@@ -2,7 +2,12 @@
 // on stderr where it is a thought or a plan; with --json a line per event instead.
 
 import type { VerbProgress } from "../../infer/session.ts";
-import { type Progress, SILENT, terminalProgress } from "../../show/progress.ts";
+import {
+  type Progress,
+  type ProgressState,
+  SILENT,
+  terminalProgress,
+} from "../../show/progress.ts";
 import { ThoughtSplitter, Trimmer } from "./thought.ts";
 import type { Desk } from "./world.ts";
 
@@ -17,6 +22,9 @@ export class Display {
   #firstToken = 0;
   /** Tokens of the text being written, and their pace. */
   #written: { tokens: number; perSecond: number } | undefined;
+  /** The state on the progress line and when it came, while the line is there. */
+  #latest: { state: ProgressState; at: number } | undefined;
+  #beat: ReturnType<typeof setInterval> | undefined;
 
   constructor(readonly context: Desk) {
     const { world, terminal } = context;
@@ -40,13 +48,14 @@ export class Display {
   readonly onProgress = ({ stage, done, total }: VerbProgress): void => {
     if (stage === "write") return this.#writes(done, total);
     this.#voice?.pause();
+    this.#tellPace();
     const [step, of] = stage === "load" ? [done / 1e6, total / 1e6].map(Math.ceil) : [done, total];
-    const unit = { load: "MB", read: "layers", draw: "steps", decode: "" }[stage];
-    this.#progress.update({
+    const unit = { load: "MB", read: "layers", draw: "steps", decode: "parts" }[stage];
+    this.#update({
       label: stage,
       step: Number(step.toFixed(1)),
       total: of,
-      ...(unit ? { fields: { [unit]: "" } } : {}),
+      fields: { [unit]: "" },
     });
   };
 
@@ -54,15 +63,44 @@ export class Display {
     const { world } = this.context;
     if (done <= 1) this.#firstToken = world.now();
     const seconds = (world.now() - this.#firstToken) / 1000;
-    this.#written = { tokens: done, perSecond: done > 1 && seconds > 0 ? (done - 1) / seconds : 0 };
+    const perSecond = done > 1 && seconds > 0 ? (done - 1) / seconds : 0;
+    this.#written = { tokens: done, perSecond };
     if (this.#voice?.drawn) return;
-    const { perSecond } = this.#written;
-    this.#progress.update({
-      label: "write",
-      step: done,
-      total,
-      fields: perSecond > 0 ? { tokens: "", "tokens/s": perSecond } : { tokens: "" },
-    });
+    const pace: Record<string, number> = perSecond > 0 ? { "tokens/s": perSecond } : {};
+    this.#update({ label: "write", step: done, total, fields: { tokens: "", ...pace } });
+  }
+
+  /** Draws a state, and then how long it has stood, until the next one comes. */
+  #update(state: ProgressState): void {
+    this.#latest = { state, at: this.context.world.now() };
+    this.#progress.update(state);
+    if (this.context.flags.quiet) return;
+    this.#beat ??= setInterval(() => {
+      if (!this.#latest) return;
+      const seconds = Math.floor((this.context.world.now() - this.#latest.at) / 1000);
+      if (seconds < 2) return;
+      const fields = { ...this.#latest.state.fields, waiting: `${seconds} s` };
+      this.#progress.update({ ...this.#latest.state, fields });
+    }, 1000);
+  }
+
+  /** Draws the last state and leaves the line. */
+  #release(): void {
+    if (this.#latest) this.#progress.update(this.#latest.state);
+    this.#progress.done();
+    this.#latest = undefined;
+    clearInterval(this.#beat);
+    this.#beat = undefined;
+  }
+
+  #tellPace(): void {
+    if (!this.#written) return;
+    const { tokens, perSecond } = this.#written;
+    this.#written = undefined;
+    const pace = perSecond > 0 ? `, ${perSecond.toPrecision(3)} tokens/s` : "";
+    if (!this.context.flags.quiet) {
+      this.#progress.note(`note: ${tokens} token${tokens === 1 ? "" : "s"}${pace}`);
+    }
   }
 
   /**
@@ -74,7 +112,7 @@ export class Display {
   speak(kind: TextKind, splits: boolean): (piece: string) => void {
     this.#voice?.end();
     this.#written = undefined;
-    const voice = new Voice(this.context, kind, splits, () => this.#progress.done());
+    const voice = new Voice(this.context, kind, splits, () => this.#release());
     this.#voice = voice;
     return (piece) => voice.push(piece);
   }
@@ -83,14 +121,8 @@ export class Display {
   done(): void {
     this.#voice?.end();
     this.#voice = undefined;
-    this.#progress.done();
-    if (!this.#written) return;
-    const { tokens, perSecond } = this.#written;
-    this.#written = undefined;
-    const pace = perSecond > 0 ? `, ${perSecond.toPrecision(3)} tokens/s` : "";
-    if (!this.context.flags.quiet) {
-      this.context.world.stderr(`note: ${tokens} token${tokens === 1 ? "" : "s"}${pace}\n`);
-    }
+    this.#release();
+    this.#tellPace();
   }
 }
 

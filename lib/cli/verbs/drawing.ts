@@ -3,15 +3,25 @@
 import { UsageError } from "../../errors.ts";
 import type { DrawingOptions, Drawn, Size } from "../../infer/draw.ts";
 import { dashed } from "../flags.ts";
+import { fullGuidance } from "../../infer/guidance.ts";
 import type { Display } from "./display.ts";
 import { DRAWING_FLAGS, type DrawingFlagValues, present } from "./flag_groups.ts";
 import { Preview, writePicture } from "./output.ts";
 import type { Desk } from "./world.ts";
 
-/** Options of drawing that were typed. @throws {UsageError} If --interval is no pair of numbers */
+/**
+ * Options of drawing that were typed. What makes no sense is refused here, before a model is opened.
+ *
+ * @throws {UsageError} Naming the flag and the repair
+ */
 export function drawingOptions(flags: DrawingFlagValues): DrawingOptions {
-  const { interval } = flags;
-  return {
+  const { interval, shift } = flags;
+  if (shift !== undefined && !(shift > 0)) {
+    throw new UsageError(`Cannot read --shift ${shift}: expected a number above 0`, {
+      help: "3 is usual; 1 leaves the time grid even",
+    });
+  }
+  const options: DrawingOptions = {
     ...present(flags, [
       "steps",
       "shift",
@@ -25,6 +35,8 @@ export function drawingOptions(flags: DrawingFlagValues): DrawingOptions {
     ]),
     ...(interval === undefined ? {} : { interval: pairOf(interval) }),
   };
+  fullGuidance(options);
+  return options;
 }
 
 function pairOf(texts: readonly string[]): [number, number] {

@@ -91,6 +91,7 @@ export const EDIT: Verb<typeof FLAGS> = {
     }
     const size = sizeOption(flags.size);
     const drawing = drawingOptions(flags);
+    const writing = writingOptions(flags);
     await checkOut(out, "png");
     const text = await textOf(world, texts, flags.text, {
       what: "instruction",
@@ -108,7 +109,7 @@ export const EDIT: Verb<typeof FLAGS> = {
         display,
         (preview) =>
           edit(open, pictures, instruction, {
-            ...writingOptions(flags),
+            ...writing,
             ...drawing,
             ...size,
             ...present(flags, ["rules", "posterior", "thinkSet"]),

@@ -115,7 +115,7 @@ export const SEED_FLAG = {
 
 /** How an image is drawn. A model folder may have defaults of its own. */
 export const DRAWING_FLAGS = {
-  steps: { type: "integer", help: "points of the time grid (default 50)" },
+  steps: { type: "integer", min: 2, help: "points of the time grid (default 50)" },
   shift: { type: "number", help: "shift of the time grid (default 3)" },
   seed: { type: "integer", min: 0, help: "decides noise and sampling (default 42)" },
   noise: {

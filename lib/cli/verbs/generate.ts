@@ -80,6 +80,7 @@ export const GENERATE: Verb<typeof FLAGS> = {
     const { preset, modality, out, count, think = false } = flags;
     const size = sizeOption(flags.size);
     const drawing = drawingOptions(flags);
+    const writing = writingOptions(flags);
     const text = await textOf(world, args, flags.text, {
       what: "prompt",
       needed: preset === undefined || presetTakes(preset, "text"),
@@ -100,7 +101,7 @@ export const GENERATE: Verb<typeof FLAGS> = {
           display,
           (preview) =>
             generate(open, prompt, {
-              ...writingOptions(flags),
+              ...writing,
               ...drawing,
               ...size,
               seed: seed + i,

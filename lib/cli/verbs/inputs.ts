@@ -84,11 +84,9 @@ export async function readPictures(
 
 /** What a user should know of how a picture was read; "" where there was nothing to choose. */
 export function describePicture({ format, slice, window, notes }: Picture): string {
-  const parts = [...notes];
-  if (slice && !notes.some((text) => text.includes(slice.axis))) {
-    parts.unshift(`${slice.axis} slice ${slice.index} of ${slice.count}`);
-  }
-  if (window && !notes.some((text) => text.includes("window"))) {
+  const parts = notes.filter((text) => !text.startsWith("slice "));
+  if (slice) parts.unshift(`${slice.axis} slice ${slice.index} of 0 to ${slice.count - 1}`);
+  if (window) {
     parts.push(`window ${round(window.center)}/${round(window.width)} (${window.from})`);
   }
   return parts.length > 0 ? `${format}, ${parts.join("; ")}` : "";
@@ -128,6 +126,9 @@ export async function textOf(
     });
   }
   const [text] = all;
+  if (text?.trim() === "") {
+    throw new UsageError(`Cannot go on with an empty ${what}`, { help: `as in: ${example}` });
+  }
   if (text !== undefined && text !== "-") return text;
   if (text === undefined && !needed) return undefined;
   if (text === undefined && world.stdinTerminal) {

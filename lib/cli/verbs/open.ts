@@ -26,8 +26,11 @@ export async function withModel<T>(
   const gpu = await openWithin(world, flags);
   try {
     const { name, software } = gpu.adapter;
-    const budget = compact(gpu.buffers.budgetBytes / 1e9);
-    display.note(`adapter ${name}${software ? " (software)" : ""}, budget ${budget} GB`);
+    const { budgetBytes } = gpu.buffers;
+    const budget = budgetBytes < 1e9
+      ? `${compact(budgetBytes / 1e6)} MB`
+      : `${compact(budgetBytes / 1e9)} GB`;
+    display.note(`adapter ${name}${software ? " (software)" : ""}, budget ${budget}`);
     const open = await openModel(gpu, dir);
     try {
       for (const note of open.notes) display.note(note);

@@ -28,31 +28,30 @@ export async function checkOut(path: string, kind: "png" | "text"): Promise<void
   if (kind === "text" && isPng(path)) {
     throw refuse("an answer is text", "give another name, such as answer.txt");
   }
-  const at = await statOf(path);
-  if (at?.isDirectory) throw refuse("it is a folder", `give a file in it, such as ${path}/out`);
-  let folder = folderOf(path);
-  while (await statOf(folder) === undefined && folder !== folderOf(folder)) {
-    folder = folderOf(folder);
-  }
   try {
-    const probe = await Deno.makeTempFile({ dir: folder, prefix: ".writable-" });
-    await Deno.remove(probe);
+    if ((await statOf(path))?.isDirectory) {
+      throw refuse("it is a folder", `give a file in it, such as ${path}/out`);
+    }
+    let folder = folderOf(path);
+    while (!await statOf(folder) && folder !== folderOf(folder)) folder = folderOf(folder);
+    await Deno.remove(await Deno.makeTempFile({ dir: folder, prefix: ".writable-" }));
   } catch (cause) {
-    throw refuse(reasonIn(folder, cause), "choose another place with --out", cause);
+    if (cause instanceof UsageError) throw cause;
+    const reason = cause instanceof Deno.errors.NotCapable
+      ? "this command may not write there"
+      : fileReason(cause).replace(/: [a-z]+ '[^']*'.*$/s, ""); // the probe's own name says nothing
+    throw refuse(reason, "choose another place with --out", cause);
   }
 }
 
 async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
   try {
     return await Deno.stat(path);
-  } catch {
-    return undefined; // the file that is tried in the folder tells why
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return undefined;
+    throw cause;
   }
 }
-
-/** Why no file can be made in a folder, without the probe's own name. */
-const reasonIn = (folder: string, cause: unknown) =>
-  `${folder}: ${fileReason(cause).replace(/: [a-z]+ '[^']*'.*$/s, "")}`;
 
 /** `a.png` → `a-2.png` for the second of several; the path itself where there is one. */
 export function numbered(path: string, index: number, count: number): string {

@@ -4,7 +4,7 @@
 import type { Picture } from "../../data/picture.ts";
 import { UsageError } from "../../errors.ts";
 import { ask } from "../../infer/ask.ts";
-import type { Drawn } from "../../infer/draw.ts";
+import type { DrawingOptions, Drawn } from "../../infer/draw.ts";
 import { counterfactual } from "../../infer/generate.ts";
 import type { ThinkSet } from "../../infer/prompts.ts";
 import { reconstruct } from "../../infer/reconstruct.ts";
@@ -69,6 +69,8 @@ interface Task {
   prompt: string;
   /** What the preset's place for a text was filled with. */
   condition: string;
+  writing: ReturnType<typeof writingOptions>;
+  drawing: DrawingOptions;
 }
 
 /** The command. */
@@ -110,9 +112,11 @@ export const REPORT: Verb<typeof FLAGS> = {
     const draws = imagined || out !== undefined && isPng(out);
     if (out !== undefined) await checkOut(out, draws ? "png" : "text");
     checkFlags(context, draws, imagined, paths.length);
+    const writing = writingOptions(flags);
+    const drawing = drawingOptions(flags);
     const asked = await promptFor(context, display, preset);
     const pictures = await readPictures(paths, flags, display.note, signal);
-    const task = { model, pictures, paths, ...asked };
+    const task = { model, pictures, paths, ...asked, writing, drawing };
     if (!draws) await write(context, display, task, out);
     else if (imagined) await imagine(context, display, task, out!);
     else await drawAgain(context, display, task, out!);
@@ -189,12 +193,12 @@ async function promptFor(
 async function write(
   context: Report,
   display: Display,
-  { model, pictures, paths, prompt }: Task,
+  { model, pictures, paths, prompt, writing }: Task,
   out: string | undefined,
 ) {
   const { seed = 0 } = context.flags;
   const think: ThinkSet | false = context.flags.think ?? false;
-  const options = { ...writingOptions(context.flags), seed, think };
+  const options = { ...writing, seed, think };
   await withModel(context, model, display, async (open) => {
     const answer = await ask(open, pictures, prompt, {
       ...options,
@@ -209,10 +213,9 @@ async function write(
 async function drawAgain(
   context: Report,
   display: Display,
-  { model, pictures, paths, prompt }: Task,
+  { model, pictures, paths, prompt, writing, drawing }: Task,
   out: string,
 ) {
-  const written = writingOptions(context.flags);
   await withModel(context, model, display, async (open) => {
     const { images, ...answer } = await withPreview(
       context,
@@ -220,17 +223,17 @@ async function drawAgain(
       display,
       (preview) =>
         reconstruct(open, pictures, prompt, {
-          ...written,
-          ...drawingOptions(context.flags),
+          ...writing,
+          ...drawing,
           ...present(context.flags, ["rules", "posterior"]),
           ...preview,
           ...watching(context, display),
           onText: display.speak("text", false),
         }),
     );
-    const facts = { prompt, images: paths, model, options: written };
+    const facts = { prompt, images: paths, model, options: writing };
     await finish(context, display, answer, undefined, facts);
-    if (images.length === 0) display.note("nothing was drawn: the report is empty");
+    if (images.length === 0) context.warn("nothing was drawn: the report is empty");
     for (const [i, drawn] of images.entries()) {
       await deliverImage(context, display, numbered(out, i, images.length), drawn, paths[i]);
     }
@@ -241,11 +244,10 @@ async function drawAgain(
 async function imagine(
   context: Report,
   display: Display,
-  { model, pictures: [picture], paths, prompt, condition }: Task,
+  { model, pictures: [picture], paths, prompt, condition, writing, drawing }: Task,
   out: string,
 ) {
   const { flags } = context;
-  const written = writingOptions(flags);
   await withModel(context, model, display, async (open) => {
     const { text, instruction, ...drawn } = await withPreview(
       context,
@@ -253,8 +255,8 @@ async function imagine(
       display,
       (preview) =>
         counterfactual(open, picture, condition, {
-          ...written,
-          ...drawingOptions(flags),
+          ...writing,
+          ...drawing,
           ...present(flags, ["rules", "posterior", "modality"]),
           ...(flags.think === undefined ? {} : { plan: "think", thinkSet: flags.think } as const),
           ...preview,
@@ -262,7 +264,7 @@ async function imagine(
           onText: display.speak("text", flags.think !== undefined),
         }),
     );
-    const facts = { prompt, instruction, images: paths, model, options: written };
+    const facts = { prompt, instruction, images: paths, model, options: writing };
     await finish(context, display, { text }, undefined, facts);
     await deliverImage(context, display, out, drawn, paths[0]);
   });

@@ -36,7 +36,7 @@ export function thisVerbWorld(): VerbWorld {
     stdoutTerminal: Deno.stdout.isTerminal(),
     stdinTerminal: Deno.stdin.isTerminal(),
     stdin: () => Deno.stdin.readable,
-    columns: () => Deno.stderr.isTerminal() ? Deno.consoleSize().columns : 80,
+    columns: () => Deno.stderr.isTerminal() && Deno.consoleSize().columns || 80,
     now: () => performance.now(),
     memoryBytes: () => Deno.systemMemoryInfo().total,
     openGpu: openDevice,
@@ -76,9 +76,12 @@ export async function runVerb<const T extends Flags>(
   );
 }
 
+/** Values that begin with a minus sign, by flag. */
+const MINUS = new Map([["--window", /^-\d/], ["--text", /^-$/], ["--instruction", /^-$/]]);
+
 /**
- * Takes `--image PATH` out of arguments, any number of them, and joins a window that begins with a minus sign to its
- * flag. An `--image` without a value stays, to be refused with the other flags.
+ * Takes `--image PATH` out of arguments, any number of them, and joins values that begin with a minus sign to their
+ * flags, which the reader would take for flags. An `--image` without a value stays, to be refused with the other flags.
  */
 export function takeImages(all: readonly string[]): { args: string[]; images: string[] } {
   const args: string[] = [];
@@ -88,7 +91,7 @@ export function takeImages(all: readonly string[]): { args: string[]; images: st
     if (arg === "--") return { args: [...args, ...all.slice(i)], images };
     if (/^--image=./s.test(arg)) images.push(arg.slice("--image=".length));
     else if (arg === "--image" && next && !next.startsWith("--")) images.push(all[++i]);
-    else if (arg === "--window" && next && /^-\d/.test(next)) args.push(`${arg}=${all[++i]}`);
+    else if (MINUS.get(arg)?.test(next ?? "")) args.push(`${arg}=${all[++i]}`);
     else args.push(arg);
   }
   return { args, images };

@@ -1,11 +1,16 @@
 // Writing verbs: flags into the library's options, and the finished answer.
 
 import type { Answer } from "../../infer/ask.ts";
+import { checkSampling } from "../../infer/sampling.ts";
 import type { Display } from "./display.ts";
 import { writeAnswer } from "./output.ts";
 import type { Desk } from "./world.ts";
 
-/** Options of writing as the flags give them. */
+/**
+ * Options of writing as the flags give them. What makes no sense is refused here, before a model is opened.
+ *
+ * @throws {UsageError} Naming the option and the repair
+ */
 export function writingOptions(flags: {
   maxTokens: number;
   temperature: number;
@@ -15,6 +20,7 @@ export function writingOptions(flags: {
   specialTokens: boolean;
 }) {
   const { maxTokens, temperature, topK, topP, context, specialTokens } = flags;
+  checkSampling({ temperature, topK, topP });
   return { maxTokens, temperature, topK, topP, context, specialTokens };
 }
 
