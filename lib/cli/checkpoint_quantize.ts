@@ -17,7 +17,7 @@ const FLAGS = {
   },
   keep: { type: "list", unit: "PATTERNS", help: "leave these in bf16" },
   group: { type: "integer", default: GROUP, unit: "values", help: "that share a scale" },
-  shard: { type: "bytes", default: "4GB", unit: "SIZE", help: "of a file, about" },
+  shard: { type: "bytes", default: "4GB", help: "of a file, about" },
   force: { type: "boolean", help: "remove an unfinished DIR2.partial that cannot be gone on with" },
 } as const satisfies Flags;
 
@@ -65,8 +65,8 @@ async function quantize(context: Context<typeof FLAGS>): Promise<void> {
   try {
     const { parts, bytes } = await quantizeCheckpoint(dir, folderName(out), {
       to,
-      ...(only ? { only } : {}),
-      ...(keep ? { keep } : {}),
+      ...(only ? { only: wholePatterns(only) } : {}),
+      ...(keep ? { keep: wholePatterns(keep) } : {}),
       shardBytes: shard,
       force,
       freeBytes,
@@ -89,6 +89,11 @@ async function quantize(context: Context<typeof FLAGS>): Promise<void> {
     progress.done();
     throw goingOn(error, signal);
   }
+}
+
+/** Commas part patterns, but not inside braces: `["{und", "gen}.layers"]` was one. */
+function wholePatterns(parts: readonly string[]): string[] {
+  return parts.join(",").split(/,(?![^{]*\})/);
 }
 
 /** Without slashes at its end, so that `.partial` can follow. */

@@ -25,7 +25,7 @@ const FLAGS = {
     unit: "DIR",
     help: "folder to copy a tokenizer from, which ask and others need",
   },
-  shard: { type: "bytes", default: "4GB", unit: "SIZE", help: "of a file, about" },
+  shard: { type: "bytes", default: "4GB", help: "of a file, about" },
   force: { type: "boolean", help: "remove an unfinished DIR.partial that cannot be gone on with" },
 } as const satisfies Flags;
 

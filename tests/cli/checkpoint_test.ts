@@ -261,12 +261,13 @@ Deno.test("checkpoint quantize says what it needs, reports parts and errors, and
       "--out",
       `${dir}/r`,
       "--only",
-      "und",
+      "{und,gen}.layers.0,und.layers.1",
       "--json",
       "--quiet",
     );
     const lines = part.stdout.trim().split("\n").map((line) => JSON.parse(line));
     assert.equal(lines.find((line) => line.part === "und").packed, 14);
+    assert.equal(lines.find((line) => line.part === "gen").packed, 7);
     assert.equal(lines.find((line) => line.part === "vit").packed, 0);
     assert.equal(lines.find((line) => line.event === "folder").folder, `${dir}/r`);
   });
