@@ -3,7 +3,7 @@
 
 import { type Args, parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../errors.ts";
-import { editDistance } from "../study/config.ts";
+import { editDistance } from "../data/edit_distance.ts";
 
 /** One flag. The record's key is its name in code: `saveEvery` is typed `--save-every`. */
 export interface Flag {

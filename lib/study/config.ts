@@ -2,6 +2,7 @@
 // a layer may only change a field that exists there, to a value of the same kind. Where each value came
 // from is kept, so that a run record can say so.
 
+import { nearestName } from "../data/edit_distance.ts";
 import { fileReason, jsonReason } from "../data/jsonl.ts";
 import { InputError, UsageError } from "../errors.ts";
 
@@ -219,31 +220,13 @@ function unknownField(origin: string, path: string[], siblings: object): UsageEr
   const wanted = path.at(-1)!;
   const above = path.slice(0, -1);
   const full = (name: string) => [...above, name].join(".");
-  const distance = (name: string) => editDistance(wanted.toLowerCase(), name.toLowerCase());
-  // Near: less than half of the longer name differs.
-  const close = names
-    .filter((name) => 2 * distance(name) < Math.max(wanted.length, name.length))
-    .toSorted((a, b) => distance(a) - distance(b))[0];
+  const close = nearestName(wanted, names);
   const help = close !== undefined
     ? `The nearest name is ${full(close)}`
     : names.length === 0
     ? `${above.join(".")} has no fields`
     : `The fields are ${names.map(full).join(", ")}`;
   return new UsageError(`Cannot use ${origin}: unknown field ${path.join(".")}`, { help });
-}
-
-/** Levenshtein distance: the fewest insertions, deletions and replacements from `a` to `b`. */
-export function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replace = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(row[j] + 1, next[j - 1] + 1, replace));
-    }
-    row = next;
-  }
-  return row[b.length];
 }
 
 /** Dotted path → value of everything that is not a record with fields. */

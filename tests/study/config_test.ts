@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { InputError, UsageError } from "../../lib/errors.ts";
-import { editDistance, readConfigFile, resolveConfig, setLayer } from "../../lib/study/config.ts";
+import { editDistance } from "../../lib/data/edit_distance.ts";
+import { readConfigFile, resolveConfig, setLayer } from "../../lib/study/config.ts";
 
 const DEFAULTS = {
   steps: 400,
