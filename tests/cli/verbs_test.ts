@@ -7,6 +7,7 @@ import { EDIT } from "../../lib/cli/verbs/edit.ts";
 import { GENERATE } from "../../lib/cli/verbs/generate.ts";
 import { REPORT } from "../../lib/cli/verbs/report.ts";
 import { SEGMENT } from "../../lib/cli/verbs/segment.ts";
+import { dashed } from "../../lib/cli/flags.ts";
 import { readPicture } from "../../lib/data/picture.ts";
 import { ask, report } from "../../lib/infer/ask.ts";
 import { Chat } from "../../lib/infer/chat.ts";
@@ -200,6 +201,21 @@ test("generate hands every flag of drawing to the library", async (place) => {
   });
   const facts = { path: out, width: 16, height: 16, prompt: "lung", model: place.model };
   assert.deepEqual(event, { event: "image", ...facts });
+});
+
+test("generate draws by the defaults that its help names, or by the model folder's", async (place) => {
+  const args = ["--model", place.model, "lung", "--out", place.path("g.png"), "--size", "4"];
+  const usedBy = async () => eventsOf(await runHere(GENERATE, [...args, "--json"]), "image")[0];
+  const { options } = await usedBy() as unknown as { options: Record<string, unknown> };
+  const help = (await runHere(GENERATE, ["--help"])).stdout;
+  for (const name of ["steps", "shift", "seed", "textGuidance", "imageGuidance", "renormMin"]) {
+    const flag = dashed(name);
+    const [, stated] = new RegExp(`\n  --${flag} .*\\(default ([\\d.]+)`).exec(help) ?? [];
+    assert.equal(Number(stated), options[name], name);
+  }
+  await Deno.writeTextFile(`${place.model}/defaults.json`, '{"draw": {"steps": 5, "shift": 2}}');
+  const { options: own } = await usedBy() as unknown as { options: Record<string, unknown> };
+  assert.deepEqual(own, { ...options, steps: 5, shift: 2 });
 });
 
 test("generate --preview shows the picture as it becomes, and cleans up", async (place) => {

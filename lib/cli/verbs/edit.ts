@@ -61,7 +61,7 @@ export const EDIT: Verb<typeof FLAGS> = {
   spec: {
     name: "edit",
     purpose: "Draw an image from images and an instruction. The model first says what is to be " +
-      "done (the plan),\nthen draws by instruction and plan.",
+      "done (the plan),\nthen draws by instruction and plan. Defaults of drawing are those below, or the model folder's.",
     usage: "--model DIR IMAGE… INSTRUCTION [flags]",
     flags: FLAGS,
     examples: [

@@ -161,7 +161,11 @@ export const CONDITION_FLAGS = {
 
 /** The size of a drawing. */
 export const SIZE_FLAG = {
-  size: { type: "string", unit: "N|WxH", help: "pixels (default: as the image given, or 1024)" },
+  size: {
+    type: "string",
+    unit: "N|WxH",
+    help: "pixels (default: the last image's, by the model's rule)",
+  },
 } as const satisfies Flags;
 
 /** Where a drawing goes. */

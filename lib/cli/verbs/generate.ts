@@ -39,7 +39,7 @@ const FLAGS = {
     unit: "images",
     help: "how many, of seed, seed + 1, …",
   },
-  ...SIZE_FLAG,
+  size: { ...SIZE_FLAG.size, help: "pixels (default 1024, or what the model can draw)" },
   ...DRAWING_FLAGS,
   ...THINK_FLAG,
   ...WRITING_FLAGS,
@@ -53,7 +53,9 @@ const EXAMPLE = 'deno task generate --model DIR "a chest X-ray without findings"
 export const GENERATE: Verb<typeof FLAGS> = {
   spec: {
     name: "generate",
-    purpose: "Draw an image from a text. Its path is the result; seed and model decide its pixels.",
+    purpose:
+      "Draw an image from a text; the result is its path. Defaults of drawing are those below, or the " +
+      "model folder's\nwhere it has a defaults.json.",
     usage: "--model DIR PROMPT [flags]",
     flags: FLAGS,
     examples: [

@@ -47,7 +47,9 @@ const EXAMPLE = 'deno task segment --model DIR scan.png "left lung" --out mask.p
 export const SEGMENT: Verb<typeof FLAGS> = {
   spec: {
     name: "segment",
-    purpose: "Draw a mask, white on black, of what is named in an image.",
+    purpose:
+      "Draw a mask, white on black, of what is named in an image. Defaults of drawing are those " +
+      "below, or the\nmodel folder's.",
     usage: "--model DIR IMAGE TARGET [flags]",
     flags: FLAGS,
     examples: [
