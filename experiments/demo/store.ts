@@ -6,9 +6,7 @@ import { createHash } from "node:crypto";
 import type { Pixels } from "../../lib/data/transforms.ts";
 import { InputError } from "../../lib/errors.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
-import { DEFAULTS_FILE } from "../../lib/infer/defaults.ts";
-import { saveModel } from "../../lib/model/checkpoint.ts";
-import { writeConfig } from "../../lib/model/own_config.ts";
+import { saveModelFolder } from "../../lib/infer/save_folder.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
 import { writeWhole } from "../../lib/show/export.ts";
 import type { ResolvedConfig } from "../../lib/study/config.ts";
@@ -108,10 +106,10 @@ export class ArmStore {
   async #keep(run: Run, model: UniMedVL, world: DemoWorld, result: ArmResult): Promise<void> {
     const step = result.budget.steps;
     const folder = `checkpoints/step-${String(step).padStart(7, "0")}`;
-    await Deno.mkdir(`${run.dir}/${folder}`, { recursive: true });
     const path = `${folder}/model.safetensors`;
-    await saveModel(model, `${run.dir}/${path}`, { dtype: "F16" });
-    await this.#describe(`${run.dir}/${folder}`, world);
+    const { points } = this.#options.settings.values.gate;
+    const draw = { steps: points, shift: world.shift, textGuidance: 1 };
+    await saveModelFolder(`${run.dir}/${folder}`, model, world.tokenizer, draw);
     const bytes = await Deno.readFile(`${run.dir}/${path}`);
     const sha256 = createHash("sha256").update(bytes).digest("hex");
     run.checkpoint({ step, path, bytes: bytes.length, sha256 });
@@ -121,15 +119,6 @@ export class ArmStore {
     if (dense) recordProbes(run, result.dense, dense.name, "dense", step, world);
     const record = { fingerprint: this.#fingerprint(world), result: storable(result) };
     await writeWhole(`${run.dir}/result.json`, JSON.stringify(record) + "\n");
-  }
-
-  /** What makes the folder of the weights one that `deno task ask --model` opens. */
-  async #describe(dir: string, world: DemoWorld): Promise<void> {
-    const { points } = this.#options.settings.values.gate;
-    await writeConfig(dir, world.model);
-    await writeWhole(`${dir}/words.json`, JSON.stringify(world.tokenizer) + "\n");
-    const draw = { steps: points, shift: world.shift, textGuidance: 1 };
-    await writeWhole(`${dir}/${DEFAULTS_FILE}`, JSON.stringify({ draw }) + "\n");
   }
 
   #fingerprint(world: DemoWorld): string {
