@@ -77,7 +77,7 @@ async function load(
   frame: number,
   ownWindow: boolean,
 ): Promise<{ frame: DicomFrame; elements: Elements }> {
-  const header = await parseDicom(bytes, name);
+  const header = parseDicom(bytes, name);
   const { elements, syntax } = header;
   if (!syntax.coding) {
     throw pictureError(

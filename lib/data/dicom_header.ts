@@ -1,52 +1,58 @@
-// The elements of a DICOM file, through dicom-parser, which checks little: every value that is used
-// is checked here. Values of other elements (names, dates, identifiers) are never looked at, and no
-// error repeats text of the file: whatever a field holds, it may identify somebody.
+// The elements of a DICOM file that make its picture, each checked where it is used. Other elements
+// (names, dates, identifiers) are never looked at, and no error repeats text of the file: whatever a
+// field holds, it may identify somebody.
 
 import { inflateRawSync } from "node:zlib";
-import type { DataSet, Element } from "dicom-parser";
 import type { InputError } from "../errors.ts";
 import { plainBytes } from "./byte_order.ts";
+import {
+  type DataSet,
+  type Element,
+  LONG_TYPES,
+  PIXEL_DATA,
+  readDataSet,
+} from "./dicom_elements.ts";
 import { dataSetStart, plainSyntaxAt } from "./dicom_start.ts";
 import { type TransferSyntax, transferSyntax } from "./dicom_syntax.ts";
 import { pictureError } from "./picture_kind.ts";
 
 /** Elements that are read, by their PS3.6 keyword. */
 export const TAGS = {
-  transferSyntaxUid: "x00020010",
-  modality: "x00080060",
-  samplesPerPixel: "x00280002",
-  photometricInterpretation: "x00280004",
-  planarConfiguration: "x00280006",
-  numberOfFrames: "x00280008",
-  rows: "x00280010",
-  columns: "x00280011",
-  bitsAllocated: "x00280100",
-  bitsStored: "x00280101",
-  highBit: "x00280102",
-  pixelRepresentation: "x00280103",
-  pixelPaddingValue: "x00280120",
-  windowCenter: "x00281050",
-  windowWidth: "x00281051",
-  rescaleIntercept: "x00281052",
-  rescaleSlope: "x00281053",
-  voiLutFunction: "x00281056",
-  redPaletteDescriptor: "x00281101",
-  greenPaletteDescriptor: "x00281102",
-  bluePaletteDescriptor: "x00281103",
-  redPaletteData: "x00281201",
-  greenPaletteData: "x00281202",
-  bluePaletteData: "x00281203",
-  modalityLutSequence: "x00283000",
-  lutDescriptor: "x00283002",
-  lutData: "x00283006",
-  voiLutSequence: "x00283010",
-  frameVoiLutSequence: "x00289132",
-  pixelValueTransformationSequence: "x00289145",
-  sharedFunctionalGroups: "x52009229",
-  perFrameFunctionalGroups: "x52009230",
-  floatPixelData: "x7fe00008",
-  doubleFloatPixelData: "x7fe00009",
-  pixelData: "x7fe00010",
+  transferSyntaxUid: 0x00020010,
+  modality: 0x00080060,
+  samplesPerPixel: 0x00280002,
+  photometricInterpretation: 0x00280004,
+  planarConfiguration: 0x00280006,
+  numberOfFrames: 0x00280008,
+  rows: 0x00280010,
+  columns: 0x00280011,
+  bitsAllocated: 0x00280100,
+  bitsStored: 0x00280101,
+  highBit: 0x00280102,
+  pixelRepresentation: 0x00280103,
+  pixelPaddingValue: 0x00280120,
+  windowCenter: 0x00281050,
+  windowWidth: 0x00281051,
+  rescaleIntercept: 0x00281052,
+  rescaleSlope: 0x00281053,
+  voiLutFunction: 0x00281056,
+  redPaletteDescriptor: 0x00281101,
+  greenPaletteDescriptor: 0x00281102,
+  bluePaletteDescriptor: 0x00281103,
+  redPaletteData: 0x00281201,
+  greenPaletteData: 0x00281202,
+  bluePaletteData: 0x00281203,
+  modalityLutSequence: 0x00283000,
+  lutDescriptor: 0x00283002,
+  lutData: 0x00283006,
+  voiLutSequence: 0x00283010,
+  frameVoiLutSequence: 0x00289132,
+  pixelValueTransformationSequence: 0x00289145,
+  sharedFunctionalGroups: 0x52009229,
+  perFrameFunctionalGroups: 0x52009230,
+  floatPixelData: 0x7fe00008,
+  doubleFloatPixelData: 0x7fe00009,
+  pixelData: PIXEL_DATA,
 } as const;
 
 /** The keyword of an element that is read. */
@@ -54,8 +60,8 @@ export type Field = keyof typeof TAGS;
 
 /** How errors call an element: "Rows (0028,0010)". */
 function label(field: Field): string {
-  const tag = TAGS[field].toUpperCase();
-  return `${field[0].toUpperCase()}${field.slice(1)} (${tag.slice(1, 5)},${tag.slice(5)})`;
+  const tag = TAGS[field].toString(16).toUpperCase().padStart(8, "0");
+  return `${field[0].toUpperCase()}${field.slice(1)} (${tag.slice(0, 4)},${tag.slice(4)})`;
 }
 
 const REPAIR = "Export the file again from the archive or scanner, or convert it with: " +
@@ -63,25 +69,27 @@ const REPAIR = "Export the file again from the archive or scanner, or convert it
 
 /** Checked access to the elements of one data set or sequence item. */
 export class Elements {
-  constructor(readonly data: DataSet, private readonly name: string) {}
+  constructor(
+    private readonly data: DataSet,
+    private readonly source: { bytes: Uint8Array; bigEndian: boolean; name: string },
+  ) {}
 
   /** An InputError about one element. */
   wrong(field: Field, reason: string, help = REPAIR): InputError {
-    return pictureError(this.name, `${label(field)} ${reason}`, help);
+    return pictureError(this.source.name, `${label(field)} ${reason}`, help);
   }
 
-  /** Whether the element is there and not empty. */
-  has(field: Field): boolean {
-    return (this.data.elements[TAGS[field]]?.length ?? 0) > 0;
+  /** Where the value of an element lies; undefined if the element is missing. */
+  place(field: Field): Element | undefined {
+    return this.data.get(TAGS[field]);
   }
 
-  /** The bytes of an element. */
+  /** The bytes of an element; undefined if it is missing or empty. */
   bytes(field: Field): Uint8Array | undefined {
-    const element = this.data.elements[TAGS[field]];
+    const element = this.place(field);
     if (!element || element.length === 0) return undefined;
-    const end = element.dataOffset + element.length;
-    if (end > this.data.byteArray.length) throw this.wrong(field, "ends after the file");
-    return this.data.byteArray.subarray(element.dataOffset, end);
+    if (element.length === undefined) throw this.wrong(field, "is a sequence");
+    return this.source.bytes.subarray(element.start, element.start + element.length);
   }
 
   /** 16-bit whole numbers; signed ones if asked for. */
@@ -89,9 +97,11 @@ export class Elements {
     const bytes = this.bytes(field);
     if (!bytes) return undefined;
     if (bytes.length % 2) throw this.wrong(field, `has ${bytes.length} bytes`);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const little = !this.source.bigEndian;
     return Array.from(
       { length: bytes.length / 2 },
-      (_, i) => (signed ? this.data.int16 : this.data.uint16).call(this.data, TAGS[field], i)!,
+      (_, i) => signed ? view.getInt16(2 * i, little) : view.getUint16(2 * i, little),
     );
   }
 
@@ -124,8 +134,8 @@ export class Elements {
 
   /** Item `index` of a sequence. */
   item(field: Field, index = 0): Elements | undefined {
-    const data = this.data.elements[TAGS[field]]?.items?.[index]?.dataSet;
-    return data && new Elements(data, this.name);
+    const data = this.place(field)?.items?.[index];
+    return data && new Elements(data, this.source);
   }
 }
 
@@ -147,8 +157,7 @@ const MAX_INFLATED = 2 ** 30;
  *
  * @throws {InputError} If it is damaged; the message names the file and, where known, the element
  */
-export async function parseDicom(file: Uint8Array, name: string): Promise<DicomHeader> {
-  const parser = await loadParser();
+export function parseDicom(file: Uint8Array, name: string): DicomHeader {
   const notes: string[] = [];
   const hasMark = new TextDecoder("latin1").decode(file.subarray(128, 132)) === "DICM";
   let at = hasMark ? 132 : dataSetStart(file) ?? 0;
@@ -171,13 +180,22 @@ export async function parseDicom(file: Uint8Array, name: string): Promise<DicomH
       throw damaged(name, `its data set does not inflate to at most ${MAX_INFLATED} bytes`);
     }
   }
-  const data = parseElements(parser, bytes, syntax, name);
-  return { elements: new Elements(data, name), syntax, bytes: data.byteArray, notes };
+  const grammar = { implicit: syntax.implicit ?? false, bigEndian: syntax.bigEndian ?? false };
+  let data: DataSet;
+  try {
+    data = readDataSet(bytes, grammar, WANTED);
+  } catch (cause) {
+    throw damaged(name, (cause as Error).message);
+  }
+  const source = { bytes, bigEndian: grammar.bigEndian, name };
+  return { elements: new Elements(data, source), syntax, bytes, notes };
 }
+
+const WANTED: ReadonlySet<number> = new Set(Object.values(TAGS));
 
 /**
  * The transfer syntax in the meta header at `at`, and where the data set begins. The meta header is
- * always explicit little-endian; the parser's own reader looks beyond it, where bytes may be deflated.
+ * always explicit little-endian.
  */
 function readMeta(
   file: Uint8Array,
@@ -200,54 +218,6 @@ function readMeta(
   return [uid, at];
 }
 
-/** Types whose length has 4 bytes in explicit data sets. */
-const LONG_TYPES = new Set("OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(" "));
-
-/** Types with a 4-byte length that the parser takes for types with a 2-byte length. */
-const MISREAD = new Set(["OV", "SV", "UV"]);
-
-/** How many elements of such a type a data set may have before its pixels. */
-const MAX_PATCHES = 8;
-
-/** All elements up to the pixel data; nothing is read behind its first byte. */
-function parseElements(
-  parser: Parser,
-  bytes: Uint8Array,
-  syntax: TransferSyntax,
-  name: string,
-): DataSet {
-  const options = {
-    TransferSyntaxUID: `1.2.840.10008.1.2${syntax.implicit ? "" : syntax.bigEndian ? ".2" : ".1"}`,
-    untilTag: TAGS.pixelData,
-  };
-  for (let patches = 0; patches <= MAX_PATCHES; patches++) {
-    let data: DataSet | undefined;
-    let failed = false;
-    try {
-      data = parser.parseDicom(bytes, options);
-    } catch (thrown) {
-      failed = true;
-      data = (thrown as { dataSet?: DataSet }).dataSet;
-    }
-    const misread: Element | undefined = syntax.implicit
-      ? undefined
-      : Object.values(data?.elements ?? {}).find(({ vr }) => MISREAD.has(vr ?? ""));
-    if (!misread && data && !failed) return data;
-    if (!misread) break;
-    if (patches === 0) bytes = bytes.slice();
-    bytes.set([85, 78], misread.dataOffset - 4); // "UN": unknown, with a 4-byte length
-  }
-  throw damaged(name, "its data elements do not parse");
-}
-
 function damaged(name: string, reason: string): InputError {
   return pictureError(name, `the DICOM file is damaged or cut off: ${reason}`, REPAIR);
-}
-
-type Parser = typeof import("dicom-parser");
-
-/** The module's functions are on its default export, which its types do not know. */
-async function loadParser(): Promise<Parser> {
-  const module = await import("dicom-parser");
-  return (module as unknown as { default: Parser }).default;
 }

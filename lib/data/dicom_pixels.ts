@@ -3,7 +3,7 @@
 
 import type { InputError } from "../errors.ts";
 import { swapBytes } from "./byte_order.ts";
-import { type DicomHeader, TAGS } from "./dicom_header.ts";
+import type { DicomHeader } from "./dicom_header.ts";
 import { type Layout, nativeFrameBytes } from "./dicom_layout.ts";
 import { unpackRle } from "./dicom_rle.ts";
 
@@ -24,25 +24,25 @@ export function readFrame(
   frame: number,
 ): StoredFrame {
   const { syntax, elements, bytes } = header;
-  const element = elements.data.elements[TAGS.pixelData];
+  const element = elements.place("pixelData");
   if (!element) {
     for (const field of ["floatPixelData", "doubleFloatPixelData"] as const) {
-      if (elements.has(field)) throw elements.wrong(field, "holds the pixels; it is not read");
+      if (elements.place(field)) throw elements.wrong(field, "holds the pixels; it is not read");
     }
     throw elements.wrong("pixelData", "is missing: the file has no picture");
   }
-  if (element.hadUndefinedLength !== (syntax.coding === "native" ? undefined : true)) {
-    const is = element.hadUndefinedLength ? "encapsulated" : "not encapsulated";
+  const { start, length, type } = element;
+  if ((length === undefined) !== (syntax.coding !== "native")) {
+    const is = length === undefined ? "encapsulated" : "not encapsulated";
     throw elements.wrong("pixelData", `is ${is}, against the syntax ${syntax.words}`);
   }
-  if (syntax.coding === "native") {
-    const length = Math.min(element.length, bytes.length - element.dataOffset);
-    const swapped = syntax.bigEndian && layout.bitsAllocated === 8 && element.vr === "OW";
-    const all = bytes.subarray(element.dataOffset, element.dataOffset + length);
-    return { samples: nativeFrame(header, layout, all, element.length, frame, swapped) };
+  if (length !== undefined) {
+    const swapped = syntax.bigEndian && layout.bitsAllocated === 8 && type === "OW";
+    const all = bytes.subarray(start, start + length);
+    return { samples: nativeFrame(header, layout, all, length, frame, swapped) };
   }
   const wrong = (reason: string) => elements.wrong("pixelData", reason);
-  const coded = encapsulatedFrame(bytes, element.dataOffset, layout.frames, frame, wrong);
+  const coded = encapsulatedFrame(bytes, start, layout.frames, frame, wrong);
   if (syntax.coding === "jpeg") return { jpeg: coded };
   if (layout.bitsAllocated === 1) throw elements.wrong("bitsAllocated", "is 1 with RLE");
   const sampleBytes = layout.bitsAllocated / 8;
@@ -113,6 +113,9 @@ function toSamples(bytes: Uint8Array<ArrayBuffer>, layout: Layout, bigEndian: bo
 const UNSIGNED = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array } as const;
 const SIGNED = { 1: Int8Array, 2: Int16Array, 4: Int32Array } as const;
 
+/** Most fragments that pixels may be stored in. */
+const MAX_FRAGMENTS = 1_000_000;
+
 const ITEM = 0xe000fffe;
 const DELIMITER = 0xe0ddfffe;
 
@@ -137,7 +140,9 @@ function encapsulatedFrame(
     const to = at + 8 + view.getUint32(at + 4, true);
     if (tag !== ITEM) throw wrong(`has no fragment at byte ${at} of the data set`);
     if (to > bytes.length) throw wrong(`is cut off in fragment ${items.length}`);
-    items.push({ from: at + 8, to });
+    if (items.push({ from: at + 8, to }) > MAX_FRAGMENTS) {
+      throw wrong(`has more than ${MAX_FRAGMENTS} fragments`);
+    }
     at = to;
   }
   const [table, ...fragments] = items;

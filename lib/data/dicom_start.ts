@@ -4,7 +4,8 @@
 /** The three plain ways to write a data set. */
 export type PlainSyntax = "implicit LE" | "explicit LE" | "explicit BE";
 
-const VALUE_TYPES = new Set(
+/** The types of values (PS3.5, section 6.2). */
+export const VALUE_TYPES: ReadonlySet<string> = new Set(
   ("AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN " +
     "UR US UT UV").split(" "),
 );

@@ -1,5 +1,9 @@
 // DICOM files made for tests: any data set, in any of the plain transfer syntaxes, and RLE frames.
 
+import assert from "node:assert/strict";
+import { readPicture } from "../../lib/data/picture.ts";
+import { InputError } from "../../lib/errors.ts";
+
 /** An element: tag, value type, value. */
 export type Part = [tag: number, type: string, value: Value];
 
@@ -154,3 +158,50 @@ export function rleFrame(planes: Uint8Array[]): Uint8Array<ArrayBuffer> {
   });
   return join(new Uint8Array(header.buffer), ...packed);
 }
+
+/** The picture in a file that errors call x.dcm. */
+export const read = (file: Uint8Array, options = {}) =>
+  readPicture(file, { name: "x.dcm", ...options });
+
+/** The red channel of the picture, which is that of grey. */
+export const greys = async (file: Uint8Array, options = {}) =>
+  [...(await read(file, options)).data].filter((_, i) => i % 3 === 0);
+
+/** Why a file is refused, without its name; "accepted" if it is not. */
+export async function refusal(file: Uint8Array, options = {}): Promise<string> {
+  try {
+    await read(file, options);
+  } catch (error) {
+    assert.ok(error instanceof InputError && error.help, `${error}`);
+    return error.message.replace("Cannot read picture x.dcm: ", "");
+  }
+  return "accepted";
+}
+
+/** Tags. */
+export const [SAMPLES, PHOTOMETRIC, PLANAR, FRAMES] = [
+  0x00280002,
+  0x00280004,
+  0x00280006,
+  0x00280008,
+];
+export const [ALLOCATED, STORED, HIGH, SIGNED] = [0x00280100, 0x00280101, 0x00280102, 0x00280103];
+export const [CENTER, WIDTH, INTERCEPT, SLOPE, SHAPE] = [
+  0x00281050,
+  0x00281051,
+  0x00281052,
+  0x00281053,
+  0x00281056,
+];
+export const MODALITY = 0x00080060;
+/** Grey of 8 bits. */
+export const BYTE = { [ALLOCATED]: [8], [STORED]: [8], [HIGH]: [7] };
+/** RGB of 8 bits. */
+export const COLOR = { ...BYTE, [SAMPLES]: [3], [PHOTOMETRIC]: "RGB" };
+/** Bytes by value. */
+export const bytes = (...values: number[]) => Uint8Array.from(values);
+
+/** A ramp of 2 x 4 pixels. */
+export const RAMP = [0, 100, 200, 300, 400, 500, 600, 700];
+/** The ramp as a file, with other elements. */
+export const ramp = (more = {}) => dicomFile(imageParts(2, 4, words(RAMP), more));
