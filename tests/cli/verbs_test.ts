@@ -281,18 +281,23 @@ test("chat keeps earlier turns and images in mind, and begins anew", async (plac
   const said = await runHere(CHAT, args, { stdin: lines.join("\n") });
   assert.equal(said.code, 0, said.stderr);
   const expected = await place.asLibrary(async (open) => {
-    const texts: string[] = [];
     const chat = new Chat(open, { maxTokens: 3 });
-    texts.push((await chat.say(lines[0], [await place.picture("a.png")])).text);
-    texts.push((await chat.say(lines[2], [await place.picture("b.png")])).text);
+    const first = await chat.say(lines[0], [await place.picture("a.png")]);
+    const second = await chat.say(lines[2], [await place.picture("b.png")]);
     chat.dispose();
     const other = new Chat(open, { maxTokens: 3 });
-    texts.push((await other.say("yes")).text);
+    const third = await other.say("yes");
     other.dispose();
-    return texts;
+    return [first, second, third];
   });
-  assert.deepEqual(eventsOf(said, "answer").map(({ text }) => text), expected);
-  assert.notEqual(expected.join(""), "");
+  const answers = eventsOf(said, "answer");
+  const parts = answers.map(({ tokens, promptTokens }) => ({ tokens, promptTokens }));
+  assert.deepEqual(
+    parts,
+    expected.map(({ tokens, promptTokens }) => ({ tokens, promptTokens })),
+  );
+  const shown = [["a.png"], ["b.png"], []].map((names) => names.map((name) => place.path(name)));
+  assert.deepEqual(answers.map(({ images }) => images), shown);
 });
 
 test("chat goes on after a bad line where somebody types, and ends with it in a pipe", async (place) => {
