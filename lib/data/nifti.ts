@@ -243,7 +243,9 @@ export async function readNifti(
 
 function describe(volume: NiftiVolume, slice: Slice, options: PictureOptions): string[] {
   const notes: string[] = [];
-  if (typeof options.slice !== "number") notes.push(`slice ${slice.index} of ${slice.count}`);
+  if (typeof options.slice !== "number") {
+    notes.push(`middle slice: ${slice.index} of 0 to ${slice.count - 1}`);
+  }
   if (volume.volumes > 1 && options.volume === undefined) {
     notes.push(`first of ${volume.volumes} volumes`);
   }

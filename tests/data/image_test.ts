@@ -5,6 +5,7 @@ import sharp, { type Sharp } from "sharp";
 import { stretch16, toRgb } from "../../lib/data/color.ts";
 import { encodePng, readImage } from "../../lib/data/image.ts";
 import { InputError } from "../../lib/errors.ts";
+import { insertChunk } from "./png_chunks.ts";
 
 const FORMATS = fileURLToPath(new URL("../../../shared/data/formats", import.meta.url));
 const hasFormats = existsSync(FORMATS);
@@ -30,22 +31,6 @@ async function refusal(source: string | Uint8Array): Promise<string> {
     return error.message;
   }
   return "accepted";
-}
-
-/** Puts a chunk (with its CRC) before the first IDAT of a PNG. */
-function insertChunk(png: Uint8Array, type: string, content: number[]): Uint8Array {
-  const body = [...new TextEncoder().encode(type), ...content];
-  let crc = ~0;
-  for (const byte of body) {
-    crc ^= byte;
-    for (let k = 0; k < 8; k++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  const chunk = new Uint8Array(body.length + 8);
-  new DataView(chunk.buffer).setUint32(0, content.length);
-  chunk.set(body, 4);
-  new DataView(chunk.buffer).setUint32(chunk.length - 4, ~crc >>> 0);
-  const at = new TextDecoder("latin1").decode(png).indexOf("IDAT") - 4;
-  return Uint8Array.from([...png.subarray(0, at), ...chunk, ...png.subarray(at)]);
 }
 
 /** A TIFF of 2x2 grey pixels in f32. */

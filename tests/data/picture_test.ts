@@ -7,8 +7,8 @@ import { Draws } from "../../lib/data/draws.ts";
 import { orient } from "../../lib/data/orient.ts";
 import { type Picture, type PictureOptions, readPicture } from "../../lib/data/picture.ts";
 import { MAX_PIXELS, reducedSize } from "../../lib/data/reduce.ts";
-import { parseWindow, percentileWindow, WINDOW_PRESETS } from "../../lib/data/window.ts";
 import { InputError, UsageError } from "../../lib/errors.ts";
+import { insertChunk } from "./png_chunks.ts";
 
 const FORMATS = fileURLToPath(new URL("../../../shared/data/formats/", import.meta.url));
 const hasFormats = existsSync(FORMATS);
@@ -49,22 +49,6 @@ const deep = (values: number[], width: number, height: number) => {
   return sharp(Uint16Array.from(values), { raw: { width, height, channels } })
     .toColourspace("grey16");
 };
-
-/** Puts a chunk with its checksum before the first IDAT of a PNG. */
-function insertChunk(png: Uint8Array, type: string, content: number[]): Uint8Array {
-  const body = [...new TextEncoder().encode(type), ...content];
-  let crc = ~0;
-  for (const byte of body) {
-    crc ^= byte;
-    for (let k = 0; k < 8; k++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  const chunk = new Uint8Array(body.length + 8);
-  new DataView(chunk.buffer).setUint32(0, content.length);
-  chunk.set(body, 4);
-  new DataView(chunk.buffer).setUint32(chunk.length - 4, ~crc >>> 0);
-  const at = String.fromCharCode(...png).indexOf("IDAT") - 4;
-  return Uint8Array.from([...png.subarray(0, at), ...chunk, ...png.subarray(at)]);
-}
 
 Deno.test("readPicture() reads PNG, WebP and TIFF losslessly, bytes or path, Buffer or not", async () => {
   const files = {
@@ -354,46 +338,6 @@ Deno.test("readPicture() refuses pictures too large to reduce, from the header",
   );
   assert.match(await refusal(sized(100_001, 1)), /100001x1 pixels; sides of at most 100000 /);
   assert.match(await refusal(sized(15_000, 15_000)), /^\d+ bytes cannot hold its 15000x15000 pix/);
-});
-
-Deno.test("parseWindow() knows presets, center/width, auto and full, and refuses the rest", () => {
-  assert.deepEqual(parseWindow(" Lung "), {
-    kind: "given",
-    window: { center: -600, width: 1500 },
-    preset: "lung",
-  });
-  assert.deepEqual(parseWindow("-600/1500"), parseWindow({ center: -600, width: 1500 }));
-  assert.deepEqual(parseWindow("+0.5 / 0.25"), parseWindow({ center: 0.5, width: 0.25 }));
-  assert.deepEqual([parseWindow("AUTO"), parseWindow("full")], [{ kind: "auto" }, {
-    kind: "full",
-  }]);
-  for (const { center, width } of Object.values(WINDOW_PRESETS)) {
-    assert.deepEqual(parseWindow(`${center}/${width}`), parseWindow({ center, width }));
-  }
-  const bad = ["", "lungs", "40", "40/", "40/-1", "40/0", "1e9/2", "toString", "40/400/1"];
-  for (const text of bad) assert.throws(() => parseWindow(text), UsageError, text);
-  assert.throws(() => parseWindow({ center: NaN, width: 1 }), UsageError);
-  assert.throws(() => parseWindow({ center: 0, width: -1 }), UsageError);
-});
-
-Deno.test("percentileWindow() leaves half a percent out at either end, and what is no number", () => {
-  const scale = { slope: 1, intercept: 0 };
-  const ramp = Float64Array.from({ length: 1001 }, (_, i) => i);
-  assert.deepEqual(percentileWindow(ramp, scale), { center: 500, width: 990 });
-  assert.deepEqual(percentileWindow(ramp, { slope: -2, intercept: 10 }), {
-    center: -990,
-    width: 1980,
-  });
-  const odd = Float64Array.from([NaN, Infinity, ...ramp, -Infinity, 1e9]);
-  assert.deepEqual(percentileWindow(odd, scale, 1e9), { center: 500, width: 990 });
-  // Nearly all equal: all values count.
-  const rare = new Float64Array(1001);
-  rare[7] = 50;
-  assert.deepEqual(percentileWindow(rare, scale), { center: 25, width: 50 });
-  assert.equal(percentileWindow(new Float64Array(9), scale), undefined);
-  assert.equal(percentileWindow([], scale), undefined);
-  const many = Uint16Array.from({ length: 1_500_000 }, (_, i) => i % 1001);
-  assert.ok(Math.abs(percentileWindow(many, scale)!.width - 990) <= 2);
 });
 
 Deno.test("readPicture() ends 200 mutants of each kind of image in a picture or an InputError", async () => {
