@@ -1,6 +1,6 @@
 // gather_packed: y[i, c] = x[indices[i], c] as f32, and 0 where the index is negative
 //
-// x        packed rows of `stride` words, of which this launch sees rows [first, first + count)
+// x        packed rows of `stride` units of 16 bytes, of which this launch sees rows [first, first + count)
 // indices  (n / packs); y (n / packs, packs), four values to a pack
 // grid     folded: one invocation per pack of y
 // parts    one of common/unpack_….wgsl
@@ -9,12 +9,12 @@ override BLOCK: u32 = 64;
 
 struct Params { n: u32, packs: u32, stride: u32, first: u32, count: u32 }
 
-@group(0) @binding(0) var<storage, read> x: array<u32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4u>;
 @group(0) @binding(1) var<storage, read> indices: array<i32>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-fn word(at: u32) -> u32 { return x[at]; }
+fn b4(at: u32) -> vec4u { return x[at]; }
 
 @compute @workgroup_size(BLOCK)
 fn main(
@@ -29,6 +29,7 @@ fn main(
   if (index < 0) {
     y[i] = vec4f();
   } else if (row < params.count) {
-    y[i] = unpack4(row, i % params.packs * 4u, params.stride);
+    let column = i % params.packs * 4u;
+    y[i] = unpack4(pack_at(row, column, params.stride), column);
   }
 }

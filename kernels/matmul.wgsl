@@ -4,7 +4,7 @@
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
 // grid     x over columns, y over rows, z over splits of k; one workgroup per GROUP_X × GROUP_Y tiles
 // parts    common/matmul_block.wgsl, common/matmul_access.wgsl, and common/matmul_b.wgsl or, for packed b,
-//          common/matmul_b_packed.wgsl with an unpack_ part; all strides multiples of 4, of packed b in words
+//          common/matmul_b_packed.wgsl with an unpack_ part; strides multiples of 4, of packed b in 16 bytes
 
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
@@ -13,7 +13,6 @@ override ROW_BLOCKS: u32 = 2;     // 1 or 2
 override COLUMN_BLOCKS: u32 = 2;  // 1 or 2
 override GROUP_X: u32 = 8;
 override GROUP_Y: u32 = 8;
-alias stored_b = vec4f;           // u32: packed rows
 
 struct Params {
   rows: u32, columns: u32, inner: u32,
@@ -24,10 +23,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
-@group(0) @binding(1) var<storage, read> b: array<stored_b>;
+@group(0) @binding(1) var<storage, read> b: array<vec4u>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(4) var<uniform> params: Params;
+
+fn a4(at: u32) -> vec4f { return a[at]; }
+fn b4(at: u32) -> vec4u { return b[at]; }
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -42,20 +44,24 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var c10 = left;
   var c11 = right;
   let end = last_k(id.z);
-  for (var k = id.z * params.inner_step; k < end; k += 4u) {
-    let a0 = load_a(row, k);
-    let b0 = load_b(k, column);
-    c00 = multiply_add(c00, a0, b0);
-    if (COLUMN_BLOCKS > 1u) {
-      let b1 = load_b(k, column + 4u);
-      c01 = multiply_add(c01, a0, b1);
-      if (ROW_BLOCKS > 1u) {
-        let a1 = load_a(row + 4u, k);
-        c10 = multiply_add(c10, a1, b0);
-        c11 = multiply_add(c11, a1, b1);
+  for (var first = id.z * params.inner_step; first < end; first += PERIOD) {
+    let held0 = hold(first, column);
+    let held1 = hold(first, column + 4u);
+    for (var k = first; k < min(first + PERIOD, end); k += 4u) {
+      let a0 = load_a(row, k);
+      let b0 = load_b(held0, k, column);
+      c00 = multiply_add(c00, a0, b0);
+      if (COLUMN_BLOCKS > 1u) {
+        let b1 = load_b(held1, k, column + 4u);
+        c01 = multiply_add(c01, a0, b1);
+        if (ROW_BLOCKS > 1u) {
+          let a1 = load_a(row + 4u, k);
+          c10 = multiply_add(c10, a1, b0);
+          c11 = multiply_add(c11, a1, b1);
+        }
+      } else if (ROW_BLOCKS > 1u) {
+        c10 = multiply_add(c10, load_a(row + 4u, k), b0);
       }
-    } else if (ROW_BLOCKS > 1u) {
-      c10 = multiply_add(c10, load_a(row + 4u, k), b0);
     }
   }
   let plane = id.z * params.c_plane;

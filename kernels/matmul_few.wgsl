@@ -23,6 +23,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
+fn a4(at: u32) -> vec4f { return a[at]; }
+fn b4(at: u32) -> vec4u { return b[at]; }
+
 var<workgroup> partial: array<vec4f, BLOCK>; // one row of sums of the 4 columns at a time
 
 fn lefts(row: u32, step: u32) -> Lefts {
@@ -52,11 +55,10 @@ fn rows_of(row: u32, step: u32) -> Rows {
   return x;
 }
 
-// The scales of the step's group, wherever scale_of looks.
+// The scales among which scale_of finds that of the step.
 fn scales_for(start: u32, scales: u32, step: u32) -> vec4u {
-  if (scales == 0u) { return vec4u(); }
-  let word = 4u * (start + scales) + step / 4u;
-  return vec4u(b[word / 4u][word % 4u]);
+  if (!SCALED) { return vec4u(); }
+  return b4(start + scales + step / 16u);
 }
 
 fn store_row(row: u32, column: u32, lane: u32, sums: vec4f) {

@@ -22,6 +22,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
+fn a4(at: u32) -> vec4f { return a[at]; }
+fn b4(at: u32) -> vec4u { return b[at]; }
+
 // The step's 32 values of a row: lane l loads four of them, all lanes get all.
 fn lefts(row: u32, step: u32, lane: u32) -> Lefts {
   let own = left(row, 32u * step + 4u * lane);
@@ -69,22 +72,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var s1 = Sums();
   var s2 = Sums();
   var s3 = Sums();
-  var scales0 = vec4u();
-  var scales1 = vec4u();
-  var scales2 = vec4u();
-  var scales3 = vec4u();
-  for (var step = 0u; step < params.steps; step++) {
-    if (scales > 0u && step % 16u == 0u) {
-      scales0 = packs(start0 + scales + step / 16u);
-      scales1 = packs(start1 + scales + step / 16u);
-      scales2 = packs(start2 + scales + step / 16u);
-      scales3 = packs(start3 + scales + step / 16u);
+  for (var first = 0u; first < params.steps; first += 16u) { // 16 steps share a vec4u of scales
+    let at = scales + first / 16u;
+    var scales0 = vec4u();
+    var scales1 = vec4u();
+    var scales2 = vec4u();
+    var scales3 = vec4u();
+    if (SCALED) {
+      scales0 = b4(start0 + at);
+      scales1 = b4(start1 + at);
+      scales2 = b4(start2 + at);
+      scales3 = b4(start3 + at);
     }
-    let x = rows_of(row, step, lane);
-    s0 = add_column(s0, load32(start0, step), scales0, step, x);
-    s1 = add_column(s1, load32(start1, step), scales1, step, x);
-    s2 = add_column(s2, load32(start2, step), scales2, step, x);
-    s3 = add_column(s3, load32(start3, step), scales3, step, x);
+    let end = min(first + 16u, params.steps);
+    for (var step = first; step < end; step++) {
+      let x = rows_of(row, step, lane);
+      s0 = add_column(s0, load32(start0, step), scales0, step, x);
+      s1 = add_column(s1, load32(start1, step), scales1, step, x);
+      s2 = add_column(s2, load32(start2, step), scales2, step, x);
+      s3 = add_column(s3, load32(start3, step), scales3, step, x);
+    }
   }
   store_column(row, column, s0);
   store_column(row, column + 1u, s1);

@@ -4,7 +4,7 @@
 
 fn a_along_m(k: u32, m: u32) -> vec4f {
   let at = (min(k, params.inner - 1u) * params.a_stride + m) / 4u;
-  return select(vec4f(), a[at], k < params.inner);
+  return select(vec4f(), a4(at), k < params.inner);
 }
 
 fn load_a(row: u32, k: u32) -> mat4x4f {
@@ -18,10 +18,10 @@ fn load_a(row: u32, k: u32) -> mat4x4f {
   let stride = params.a_stride / 4u;
   let last = params.rows - 1u;
   return mat4x4f(
-    a[min(row, last) * stride + at],
-    a[min(row + 1u, last) * stride + at],
-    a[min(row + 2u, last) * stride + at],
-    a[min(row + 3u, last) * stride + at],
+    a4(min(row, last) * stride + at),
+    a4(min(row + 1u, last) * stride + at),
+    a4(min(row + 2u, last) * stride + at),
+    a4(min(row + 3u, last) * stride + at),
   );
 }
 

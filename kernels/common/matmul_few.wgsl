@@ -7,8 +7,6 @@ struct Rows { r0: Lefts, r1: Lefts, r2: Lefts, r3: Lefts }
 // Sums of one column for each row, four partial sums to be added up at the end.
 struct Sums { r0: vec4f, r1: vec4f, r2: vec4f, r3: vec4f }
 
-fn packs(at: u32) -> vec4u { return b[at]; }
-
 // A group's scale: eight bf16 scales of 64 values each are kept in a vec4u.
 fn scale_of(scales: vec4u, step: u32) -> f32 {
   let group = step / 2u;
@@ -24,7 +22,7 @@ fn scale_of(scales: vec4u, step: u32) -> f32 {
 // Values k … k + 3 of a row, zero past the end.
 fn left(row: u32, k: u32) -> vec4f {
   let at = min(row, params.rows - 1u) * params.a_stride + k;
-  return select(vec4f(), a[at / 4u], k < params.inner);
+  return select(vec4f(), a4(at / 4u), k < params.inner);
 }
 
 fn total(v: vec4f) -> f32 { return (v.x + v.y) + (v.z + v.w); }

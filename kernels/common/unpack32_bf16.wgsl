@@ -1,5 +1,6 @@
 // 32 values of a row of bf16, two to a word, low half first, against 32 of a.
 
+const SCALED = false; // rows end in scales
 const SHIFT: f32 = 0.0;
 
 struct Values { v0: vec4u, v1: vec4u, v2: vec4u, v3: vec4u }
@@ -8,7 +9,7 @@ fn ready(x: vec4f) -> vec4f { return x; }
 
 fn load32(start: u32, step: u32) -> Values {
   let at = start + 4u * step;
-  return Values(packs(at), packs(at + 1u), packs(at + 2u), packs(at + 3u));
+  return Values(b4(at), b4(at + 1u), b4(at + 2u), b4(at + 3u));
 }
 
 fn scales_at(stride: u32) -> u32 { return 0u; }

@@ -1,12 +1,13 @@
 // 32 values of a row of f32 against 32 of a.
 
+const SCALED = false; // rows end in scales
 const SHIFT: f32 = 0.0;
 
 struct Values { v0: vec4f, v1: vec4f, v2: vec4f, v3: vec4f, v4: vec4f, v5: vec4f, v6: vec4f, v7: vec4f }
 
 fn ready(x: vec4f) -> vec4f { return x; }
 
-fn floats(at: u32) -> vec4f { return bitcast<vec4f>(packs(at)); }
+fn floats(at: u32) -> vec4f { return bitcast<vec4f>(b4(at)); }
 
 fn load32(start: u32, step: u32) -> Values {
   let at = start + 8u * step;

@@ -1,13 +1,14 @@
 // 32 values of a row of int4 (lib/packed_layout.ts) against 32 of a. A value is q + 8 in four bits; it is left where
 // it stands in its half word, so a is scaled down by 16^i, and 8 Σ a is taken off once for all columns.
 
+const SCALED = true; // rows end in scales
 const SHIFT: f32 = -8.0;
 
 struct Values { v: vec4u }
 
 fn ready(x: vec4f) -> vec4f { return x * vec4f(1.0, 0.0625, 0.00390625, 0.000244140625); }
 
-fn load32(start: u32, step: u32) -> Values { return Values(packs(start + step)); }
+fn load32(start: u32, step: u32) -> Values { return Values(b4(start + step)); }
 
 // Where the scales of a row begin: 34 bytes per group, of which 32 are values.
 fn scales_at(stride: u32) -> u32 { return 16u * stride / 34u * 2u; }

@@ -1,6 +1,7 @@
 // 32 values of a row of int8 (lib/packed_layout.ts) against 32 of a. Each byte is moved to the top of its word, where
 // it stands for q · 2^24.
 
+const SCALED = true; // rows end in scales
 const SHIFT: f32 = 0.0;
 
 struct Values { v0: vec4u, v1: vec4u }
@@ -8,7 +9,7 @@ struct Values { v0: vec4u, v1: vec4u }
 fn ready(x: vec4f) -> vec4f { return x; }
 
 fn load32(start: u32, step: u32) -> Values {
-  return Values(packs(start + 2u * step), packs(start + 2u * step + 1u));
+  return Values(b4(start + 2u * step), b4(start + 2u * step + 1u));
 }
 
 // Where the scales of a row begin: 66 bytes per group, of which 64 are values.

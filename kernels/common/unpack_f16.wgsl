@@ -1,7 +1,13 @@
-// Rows of f16, two values to a word, low half first; a row is `stride` words, an even number. The kernel defines
-// `word`, a word of its weights.
+// Rows of f16, two values to a word, low half first; eight to a pack of 16 bytes. A row is `stride` packs. The kernel
+// defines `b4`, a pack of its weights.
 
-fn unpack4(row: u32, column: u32, stride: u32) -> vec4f {
-  let at = row * stride + column / 2u;
-  return vec4f(unpack2x16float(word(at)), unpack2x16float(word(at + 1u)));
+const PERIOD = 8u; // values in a pack
+
+struct Pack { v: vec4u }
+
+fn pack_at(row: u32, column: u32, stride: u32) -> Pack { return Pack(b4(row * stride + column / 8u)); }
+
+fn unpack4(pack: Pack, column: u32) -> vec4f {
+  let words = select(pack.v.xy, pack.v.zw, column / 4u % 2u == 1u);
+  return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
 }

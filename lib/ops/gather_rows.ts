@@ -85,7 +85,7 @@ function gatherPacked(x: Tensor, dtype: PackedDType, indices: Tensor, count: num
           indices: rowBinding(indices, count, made),
           y: rowsOf(y, made.start, made.count),
         },
-        params: { n, packs, stride: rowBytes / 4, first: seen.start, count: seen.count },
+        params: { n, packs, stride: rowBytes / 16, first: seen.start, count: seen.count },
         parts: [UNPACK_PARTS[dtype]],
         knobs: { BLOCK },
         grid: foldGrid(Math.ceil(n / BLOCK)),

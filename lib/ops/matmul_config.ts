@@ -36,8 +36,9 @@ const BUSY = 2 ** 15;
 const SPLIT_INNER = 64;
 const MOST_SPLITS = 32;
 
-/** Rows up to which a product counts as one of few. */
+/** Rows up to which a product counts as one of few: with f32 weights and with packed ones. */
 const FEW = 4;
+const FEW_PACKED = 8;
 
 /** The kernel and tile for one product on this adapter; `dtype` is that of `b`. */
 export function chooseMatmul(
@@ -47,9 +48,9 @@ export function chooseMatmul(
   limitBytes: number = gpu.maxBindingBytes,
 ): MatmulChoice {
   const { rows, columns, inner } = sizes;
-  if (rows <= FEW && takesFew(sizes, dtype, limitBytes)) {
+  if (rows <= (dtype === "f32" ? FEW : FEW_PACKED) && takesFew(sizes, dtype, limitBytes)) {
     const lanes = gpu.adapter.software && gpu.subgroupSize === 8;
-    const rowBlocks = rows === 3 ? 4 : rows;
+    const rowBlocks = rows > 2 ? 4 : rows;
     return { kernel: lanes ? "few_subgroup" : "few", rowBlocks, columnBlocks: 1, splits: 1 };
   }
   if (gpu.adapter.software) {

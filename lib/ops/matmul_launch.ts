@@ -31,14 +31,17 @@ const naive = new Kernel("matmul_naive", { main: naiveCode, knobs: layout });
 const register = new Kernel("matmul", {
   main: registerCode,
   parts,
-  knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "GROUP_X", "GROUP_Y", "stored_b"],
+  knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "GROUP_X", "GROUP_Y"],
 });
 const subgroup = new Kernel("matmul_subgroup", {
   main: subgroupCode,
   parts,
-  knobs: [...layout, "ROW_BLOCKS", "stored_b"],
+  knobs: [...layout, "ROW_BLOCKS"],
   subgroups: true,
 });
+
+/** Splits of k over packed operands start at multiples of this: the values in the fullest 16 bytes. */
+const MOST_PERIOD = 32;
 
 /** Options of {@link product}. */
 export interface ProductOptions extends MatmulSizes {
@@ -119,7 +122,7 @@ function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
   const pieces = planMatmul(options, options.limitBytes, packed ? rowBytesOf(b) : undefined);
   const most = Math.floor(options.limitBytes / (4 * rows * stride)); // partial results are bound as one
   const wanted = pieces.length === 1 && inner > 0 ? Math.min(choice.splits, most) : 1;
-  const innerStep = upTo(Math.ceil(Math.max(inner, 1) / wanted), 4);
+  const innerStep = upTo(Math.ceil(Math.max(inner, 1) / wanted), packed ? MOST_PERIOD : 4);
   const splits = Math.max(1, Math.ceil(inner / innerStep));
   const c = Tensor.empty(a.gpu, [splits * rows, stride]);
   for (const p of pieces) {
@@ -136,7 +139,7 @@ function multiply(a: Tensor, b: Tensor, options: Resolved): Tensor {
       columns: p.columns,
       inner: p.inner,
       a_stride: a.dim(1),
-      b_stride: packed ? rowBytesOf(b) / 4 : b.dim(1),
+      b_stride: packed ? rowBytesOf(b) / 16 : b.dim(1),
       c_stride: c.dim(1),
       a_start: transposeA ? p.row : p.k,
       b_start: transposeB ? p.k : p.column,
@@ -178,19 +181,16 @@ function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
     Math.ceil(params.rows / height),
   ];
   const packed = isPackedDType(dtype);
-  const stored = {
-    parts: packed ? [block, access, packedB, UNPACK_PARTS[dtype]] : parts,
-    knobs: { ...piece.knobs, stored_b: packed ? "u32" : "vec4f" },
-  };
+  const launchParts = packed ? [block, access, packedB, UNPACK_PARTS[dtype]] : parts;
   switch (choice.kernel) {
     case "naive":
       if (packed) throw new TypeError(`internal: the naive kernel does not unpack ${dtype}`);
       naive.run(gpu, { buffers, params, knobs: piece.knobs, grid: tiles(8, 8) });
       break;
     case "subgroup": {
-      const knobs = { ...stored.knobs, ROW_BLOCKS: rowBlocks };
+      const knobs = { ...piece.knobs, ROW_BLOCKS: rowBlocks };
       const grid = [...tiles(32, 4 * rowBlocks), splits];
-      subgroup.run(gpu, { buffers, params, knobs, parts: stored.parts, grid });
+      subgroup.run(gpu, { buffers, params, knobs, parts: launchParts, grid });
       break;
     }
     case "register": {
@@ -198,13 +198,13 @@ function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
       const few = gpu.adapter.software && x * y < 512; // small groups spread over the cores
       const group = { GROUP_X: 8, GROUP_Y: few ? 1 : 8 };
       const knobs = {
-        ...stored.knobs,
+        ...piece.knobs,
         ...group,
         ROW_BLOCKS: rowBlocks,
         COLUMN_BLOCKS: columnBlocks,
       };
       const grid = [Math.ceil(x / group.GROUP_X), Math.ceil(y / group.GROUP_Y), splits];
-      register.run(gpu, { buffers, params, knobs, parts: stored.parts, grid });
+      register.run(gpu, { buffers, params, knobs, parts: launchParts, grid });
     }
   }
 }

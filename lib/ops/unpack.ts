@@ -58,7 +58,7 @@ export function unpack(
     const seen = { start: start + range.start - first, count: first + range.count };
     kernel.run(gpu, {
       buffers: { x: packedBinding(aligned, seen), y: rowsOf(y, range.start, range.count) },
-      params: { n, packs, stride: rowBytes / 4, first },
+      params: { n, packs, stride: rowBytes / 16, first },
       parts: [UNPACK_PARTS[dtype]],
       knobs: { BLOCK },
       grid: foldGrid(Math.ceil(n / BLOCK)),
