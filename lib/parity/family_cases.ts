@@ -24,6 +24,7 @@ import { softmax } from "../ops/softmax.ts";
 import { mean } from "../ops/sum.ts";
 import { geluTanh, silu, swiglu } from "../ops/unary.ts";
 import { upsampleNearest2 } from "../ops/upsample_nearest.ts";
+import { CACHED_CASES } from "./family_cache.ts";
 import type { FamilyCase, FamilyInput } from "./family_check.ts";
 import { PACKED_CASES } from "./family_packed.ts";
 import {
@@ -56,6 +57,7 @@ export const FAMILY_CASES: Record<string, { cases: FamilyCase[]; variants?: bool
     cases: [attentionCase(2, 1, 16), attentionCase(2, 2, 72), attentionCase(1, 1, 6)],
     variants: true,
   },
+  "cached attention": { cases: CACHED_CASES, variants: true },
   "norms": {
     cases: [13, 64].flatMap((cols): FamilyCase[] => [{
       name: `RMS of ${cols}`,
