@@ -10,10 +10,11 @@ import { type SourceFile, sourceFiles } from "./source_files.ts";
 const ROOMS: { name: string; holds: RegExp; only?: string[]; not?: string[] }[] = [
   { name: "errors", holds: /^lib\/errors\.ts$/, only: [] },
   { name: "std_cli", holds: /^lib\/std_cli\//, only: [] },
+  { name: "whole files", holds: /^lib\/write_whole\.ts$/, only: [] },
   { name: "kernels", holds: /^kernels\//, only: [] },
   // Bytes of quantized weights: files and the device have them alike.
   { name: "packed layout", holds: /^lib\/packed_layout\.ts$/, only: [] },
-  { name: "data", holds: /^lib\/data\//, only: ["errors", "packed layout"] },
+  { name: "data", holds: /^lib\/data\//, only: ["errors", "packed layout", "whole files"] },
   { name: "gpu", holds: /^lib\/gpu\/(?!(pointwise|rows|accumulate)\.ts)/, only: ["errors"] },
   { name: "tensor", holds: /^lib\/tensor\.ts$/, only: ["gpu", "packed layout"] },
   // The second storey of lib/gpu: three files that launch kernels over tensors. They stand on lib/tensor.ts and
@@ -27,7 +28,7 @@ const ROOMS: { name: string; holds: RegExp; only?: string[]; not?: string[] }[] 
   { name: "infer", holds: /^lib\/infer\//, not: ["kernels", "train"] },
   { name: "study", holds: /^lib\/study\//, not: ["kernels"] },
   // Figures take plain records: no models, no GPU.
-  { name: "show", holds: /^lib\/show\//, only: ["errors"] },
+  { name: "show", holds: /^lib\/show\//, only: ["errors", "whole files"] },
   { name: "parity", holds: /^lib\/parity\//, not: ["kernels"] },
   { name: "cli", holds: /^lib\/cli\//, not: ["kernels"] },
   { name: "public names", holds: /^lib\/mod\.ts$/, not: ["kernels", "parity", "cli"] },

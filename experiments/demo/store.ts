@@ -8,7 +8,7 @@ import { InputError } from "../../lib/errors.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
 import { saveModelFolder } from "../../lib/infer/save_folder.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
-import { writeWhole } from "../../lib/show/export.ts";
+import { writeWhole } from "../../lib/write_whole.ts";
 import type { ResolvedConfig } from "../../lib/study/config.ts";
 import { runFolder } from "../../lib/study/run_folder.ts";
 import { openRun, type Run } from "../../lib/study/runs.ts";

@@ -6,6 +6,7 @@ import { fileReason } from "../data/jsonl.ts";
 import { saveModel } from "../model/checkpoint.ts";
 import { writeConfig } from "../model/own_config.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
+import { writeWhole } from "../write_whole.ts";
 import { DEFAULTS_FILE, type DrawDefaults } from "./defaults.ts";
 
 /**
@@ -29,10 +30,8 @@ export async function saveModelFolder(
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {
-  const partial = `${path}.tmp`;
   try {
-    await Deno.writeTextFile(partial, JSON.stringify(value) + "\n");
-    await Deno.rename(partial, path);
+    await writeWhole(path, JSON.stringify(value) + "\n");
   } catch (cause) {
     throw new ResourceError(`Cannot write ${path}: ${fileReason(cause)}`, {
       cause,

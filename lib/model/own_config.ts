@@ -5,6 +5,7 @@
 import { fileReason } from "../data/jsonl.ts";
 import { nearestName } from "../data/edit_distance.ts";
 import { InputError, ResourceError } from "../errors.ts";
+import { writeWhole } from "../write_whole.ts";
 import { FLUX_AUTOENCODER, PRESETS, type UniMedVLConfig } from "./config.ts";
 
 /** The value of `kind` in `config.json` that marks the format. */
@@ -41,10 +42,8 @@ export function ownConfigText(config: UniMedVLConfig): string {
  */
 export async function writeConfig(dir: string, config: UniMedVLConfig): Promise<void> {
   const path = `${dir}/config.json`;
-  const partial = `${path}.tmp`;
   try {
-    await Deno.writeTextFile(partial, ownConfigText(config));
-    await Deno.rename(partial, path);
+    await writeWhole(path, ownConfigText(config));
   } catch (cause) {
     throw new ResourceError(`Cannot write ${path}: ${fileReason(cause)}`, {
       cause,

@@ -3,6 +3,7 @@
 
 import { escapeHtml, type Figure, type Series } from "./figure.ts";
 import { plotlySource, rasterize, renderSvg } from "./render.ts";
+import { writeWhole } from "../write_whole.ts";
 
 /** The formats `saveFigure` writes. */
 export type FigureFormat = "html" | "svg" | "png" | "csv" | "json";
@@ -56,27 +57,6 @@ async function contentOf(
       return figureCsv(figure);
     case "json":
       return JSON.stringify({ ...figure, sources: options.sources ?? {} }, null, 1) + "\n";
-  }
-}
-
-/** Writes beside the target and renames, so that the name never holds half a file. */
-export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
-  const part = `${path}.part.tmp`;
-  try {
-    const file = await Deno.open(part, { write: true, create: true, truncate: true });
-    try {
-      let bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
-      while (bytes.length > 0) bytes = bytes.subarray(await file.write(bytes));
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    await Deno.rename(part, path);
-  } catch (error) {
-    await Deno.remove(part).catch((gone) => {
-      if (!(gone instanceof Deno.errors.NotFound)) throw gone;
-    });
-    throw error;
   }
 }
 

@@ -5,6 +5,7 @@ import { fileReason } from "../../data/jsonl.ts";
 import type { Image } from "../../data/resize.ts";
 import { ResourceError, UsageError } from "../../errors.ts";
 import { encodePng } from "../../show/png.ts";
+import { writeWhole } from "../../write_whole.ts";
 
 const folderOf = (path: string) =>
   /^(.*)[\\/][^\\/]*$/.exec(path)?.[1] || (path.startsWith("/") ? "/" : ".");
@@ -68,21 +69,11 @@ export async function writeAnswer(path: string, text: string): Promise<void> {
   await writeFile(path, new TextEncoder().encode(`${text}\n`));
 }
 
-/** Writes beside the target, syncs and renames, so that the name never holds half a file. */
 async function writeFile(path: string, content: Uint8Array): Promise<void> {
-  const part = `${path}.part.tmp`;
   try {
     await Deno.mkdir(folderOf(path), { recursive: true });
-    const file = await Deno.open(part, { write: true, create: true, truncate: true });
-    try {
-      for (let rest = content; rest.length > 0;) rest = rest.subarray(await file.write(rest));
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    await Deno.rename(part, path);
+    await writeWhole(path, content);
   } catch (cause) {
-    await removeIfThere(part);
     throw new ResourceError(`Cannot write ${path}: ${fileReason(cause)}`, {
       cause,
       help: "check the disk's free space and the folder, or choose another place with --out",
