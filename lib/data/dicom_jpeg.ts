@@ -7,30 +7,18 @@ import type { Samples } from "./dicom_pixels.ts";
 import { conversionHelp, type TransferSyntax } from "./dicom_syntax.ts";
 import { pictureError } from "./picture_kind.ts";
 
-/** What the segments before the first scan say. */
-interface JpegHead {
-  /** Bits per sample. */
-  precision: number;
-  /** Whether a JFIF or Adobe segment tells the colour space. */
-  marked: boolean;
-}
-
-function readHead(jpeg: Uint8Array): JpegHead | undefined {
-  let marked = false;
+/** Bits per sample, from the frame header before the first scan. */
+function precisionOf(jpeg: Uint8Array): number | undefined {
   for (let at = 2; at + 4 < jpeg.length && jpeg[at] === 0xff;) {
     const [marker, length] = [jpeg[at + 1], jpeg[at + 2] << 8 | jpeg[at + 3]];
-    const name = String.fromCharCode(...jpeg.subarray(at + 4, at + 9));
-    if (marker === 0xe0 && name.startsWith("JFIF") || marker === 0xee && name === "Adobe") {
-      marked = true;
-    }
     const startsFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
-    if (startsFrame) return { precision: jpeg[at + 4], marked };
+    if (startsFrame) return jpeg[at + 4];
     at += 2 + length;
   }
   return undefined;
 }
 
-/** An Adobe segment that says: the components are no YCbCr. */
+/** An Adobe segment that says: no YCbCr. A JFIF segment, or an Adobe segment after it, outweighs it. */
 const ADOBE_RGB = [0xff, 0xee, 0, 14, 0x41, 0x64, 0x6f, 0x62, 0x65, 0, 100, 0, 0, 0, 0, 0];
 
 /**
@@ -45,15 +33,15 @@ export async function decodeJpegFrame(
   syntax: TransferSyntax,
   name: string,
 ): Promise<{ samples: Samples; rgb: boolean }> {
-  const head = readHead(jpeg);
+  const precision = precisionOf(jpeg);
   const refuse = (reason: string) =>
     pictureError(name, `its ${syntax.words} pixels ${reason}`, conversionHelp(syntax));
-  if (!head) throw refuse("are damaged: no frame header");
-  if (head.precision !== 8) {
-    throw refuse(`have ${head.precision} bits (transfer syntax ${syntax.uid}); 8 are read`);
+  if (precision === undefined) throw refuse("are damaged: no frame header");
+  if (precision !== 8) {
+    throw refuse(`have ${precision} bits (transfer syntax ${syntax.uid}); 8 are read`);
   }
   const rgb = layout.samples === 3;
-  const stream = rgb && layout.photometric === "RGB" && !head.marked
+  const stream = rgb && layout.photometric === "RGB"
     ? Uint8Array.from([...jpeg.subarray(0, 2), ...ADOBE_RGB, ...jpeg.subarray(2)])
     : jpeg;
   let image;

@@ -281,6 +281,9 @@ Deno.test("readPicture() refuses impossible headers by element, and names no per
     assert.match(error.message.replace("Cannot read picture x.dcm: ", ""), message);
     assert.doesNotMatch(Deno.inspect(error, { depth: 20 }), LEAK);
   }
+  const long = dicomFile(imageParts(2, 4, words([...RAMP, 0])));
+  assert.match(await refusal(long), /has 18 bytes in the file; 4x2x1 samples of 16 bits need 16$/);
+  assert.match(await refusal(long.slice(0, -2)), /has 16 bytes in the file of 18 declared; 4x2x1/);
   // A wrong window of the file does not matter to one who brings his own.
   assert.equal((await greys(ramp({ [CENTER]: "x" }), { window: "0/10" })).at(-1), 255);
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { Buffer } from "node:buffer";
 import { gzipSync } from "node:zlib";
 import { Draws } from "../../lib/data/draws.ts";
 import { orientationOf, readNiftiVolume } from "../../lib/data/nifti.ts";
@@ -159,6 +160,10 @@ Deno.test("readPicture() reads both versions, both byte orders, gzip and every v
       const file = niftiFile(STEPS, { ...RAS, version, big });
       assert.deepEqual(await rows(file, AS_IS), want);
       assert.deepEqual(await rows(new Uint8Array(gzipSync(file)), AS_IS), want);
+      assert.deepEqual(
+        await rows(Buffer.concat([new Uint8Array(9), file]).subarray(9), AS_IS),
+        want,
+      );
     }
   }
   const types: [
@@ -239,6 +244,8 @@ Deno.test("readPicture() takes volumes, and makes pixels square", async () => {
   });
   assert.deepEqual([wild.width, wild.height], [2, 2]);
   assert.match(wild.notes.join(), /not corrected/);
+  const far = await read(niftiFile(STEPS, { ...RAS, pixdim: [1, 1, 1, 40] }), { axis: "coronal" });
+  assert.deepEqual([far.width, far.height], [2, 2]);
 });
 
 Deno.test("readPicture() refuses slices, volumes and planes that are not there", async () => {
