@@ -1,6 +1,6 @@
 // matmul_few_subgroup: c[m, n] = Σ_k a[m, k] b[n, k] (+ bias[n]) for few rows m, where a subgroup is exactly 8 lanes
-// wide. Each lane owns 4 columns, stored rows of b, and reads them from end to end; the lanes share what they
-// read of a by broadcasts, so that nearly all loads are of b.
+// wide. Each lane owns 4 columns, stored rows of b and 8 apart, and reads them from end to end; the lanes share what
+// they read of a by broadcasts, so that nearly all loads are of b.
 //
 // a, c   (rows, inner), (rows, columns); a_stride a multiple of 4
 // b      (columns, inner) f32 or packed; b_stride counts 16 bytes
@@ -61,12 +61,12 @@ fn store_column(row: u32, column: u32, s: Sums) {
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.y * ROWS;
-  let column = (group.x * 8u + lane) * 4u;
+  let column = group.x * 32u + lane;
   let last = params.columns - 1u;
   let start0 = min(column, last) * params.b_stride;
-  let start1 = min(column + 1u, last) * params.b_stride;
-  let start2 = min(column + 2u, last) * params.b_stride;
-  let start3 = min(column + 3u, last) * params.b_stride;
+  let start1 = min(column + 8u, last) * params.b_stride;
+  let start2 = min(column + 16u, last) * params.b_stride;
+  let start3 = min(column + 24u, last) * params.b_stride;
   let scales = scales_at(params.b_stride);
   var s0 = Sums();
   var s1 = Sums();
@@ -94,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
   }
   store_column(row, column, s0);
-  store_column(row, column + 1u, s1);
-  store_column(row, column + 2u, s2);
-  store_column(row, column + 3u, s3);
+  store_column(row, column + 8u, s1);
+  store_column(row, column + 16u, s2);
+  store_column(row, column + 24u, s3);
 }
