@@ -49,6 +49,11 @@ export interface LoadWork {
   onNote?: (text: string) => void;
 }
 
+/** A size as `--budget` takes it, rounded up. */
+function gigabytes(bytes: number): string {
+  return bytes < 1e9 ? `${Math.ceil(bytes / 1e6)}MB` : `${Math.ceil(bytes / 1e8) / 10}GB`;
+}
+
 /** A model folder in use. */
 export class OpenModel {
   /** Values that the files overruled, and the like. */
@@ -119,9 +124,11 @@ export class OpenModel {
     work.onProgress?.(0, total);
     for (const stored of stay) {
       work.signal?.throwIfAborted();
-      const tensor = await uploadTensor(this.gpu, this.checkpoint, stored, work.signal);
+      const tensor = await uploadTensor(this.gpu, this.checkpoint, stored, {
+        ...(work.signal ? { signal: work.signal } : {}),
+        onBytes: (bytes) => work.onProgress?.(done += bytes, total),
+      });
       this.model.parameters.add(stored.ours, tensor, false);
-      work.onProgress?.(done += stored.bytes, total);
     }
     for (const half of vae) {
       this.#halves[half] = await uploadAutoencoder(this.gpu, this.checkpoint, half, {
@@ -214,10 +221,10 @@ export class OpenModel {
           `${formatBytes(least)} with decoder layers streamed from disk; the budget is ` +
           `${formatBytes(budgetBytes)}`,
         {
-          help: `give --budget ${Math.ceil(least / 1e9 + 0.05)}GB to stream, ` +
-            `--budget ${
-              Math.ceil((fixed + sum(layers)) / 1e9 + 0.05)
-            }GB to keep all of it; or quantize it: ` +
+          help:
+            `give --budget ${gigabytes(least)} to stream, --budget ${
+              gigabytes(fixed + sum(layers))
+            } to keep all of it; or quantize it: ` +
             "deno task checkpoint quantize",
         },
       );

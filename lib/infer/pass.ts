@@ -62,7 +62,7 @@ export interface PassOptions {
   /** Which experts' last hidden rows are wanted. Default: none. */
   wanted?: readonly Expert[];
   signal?: AbortSignal;
-  /** Called after each layer. */
+  /** Called before the first layer and after each; with it, long work is waited for layer by layer. */
   onLayer?: (done: number, total: number) => void;
 }
 
@@ -215,6 +215,28 @@ export async function runPass(
   }
 }
 
+/**
+ * Waits for the device where that is long compared with the wait itself (11 ms in Deno): while it computes nothing
+ * else runs here, no progress line and no Ctrl-C, so long work is waited for piece by piece.
+ */
+class Pace {
+  #last = Infinity;
+  #skipped = 0;
+
+  constructor(readonly gpu: Gpu) {}
+
+  async wait(): Promise<void> {
+    if (this.#last < LONG_MS && ++this.#skipped < SKIPPED) return;
+    const start = performance.now();
+    await this.gpu.settle();
+    this.#last = (performance.now() - start) / (this.#skipped + 1);
+    this.#skipped = 0;
+  }
+}
+
+/** Work worth a wait of its own, and how many shorter pieces go by without. */
+const LONG_MS = 50, SKIPPED = 8;
+
 /** Layer by layer, each weights' source asked in turn; final norms of what is wanted. */
 async function runLayers(
   model: UniMedVL,
@@ -227,7 +249,10 @@ async function runLayers(
   const present = EXPERTS.filter((e) => inputs[e] !== undefined);
   let x = inputs;
   const total = language.numHiddenLayers;
+  const pace = onLayer ? new Pace(model.gpu) : undefined;
   try {
+    await pace?.wait(); // for the embeddings: an image encoder is a model of its own
+    onLayer?.(0, total);
     for (let i = 0; i < total; i++) {
       signal?.throwIfAborted();
       const p = await model.layerWeights(i, present);
@@ -238,6 +263,7 @@ async function runLayers(
       );
       for (const e of EXPERTS) if (before[e] !== x[e]) before[e]?.dispose();
       await model.releaseLayer(i);
+      await pace?.wait();
       onLayer?.(i + 1, total);
     }
     const last = x;

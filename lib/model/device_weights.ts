@@ -30,26 +30,29 @@ export function deviceBytes(stored: StoredTensor): number {
 /**
  * Uploads one tensor.
  *
+ * @param work `onBytes` is called with the bytes of each piece that is on its way
  * @throws {ResourceError} If it does not fit the device's memory budget
  */
 export async function uploadTensor(
   gpu: Gpu,
   checkpoint: Checkpoint,
   stored: StoredTensor,
-  signal?: AbortSignal,
+  work: { signal?: AbortSignal; onBytes?: (bytes: number) => void } = {},
 ): Promise<Tensor> {
   const dtype = deviceDtype(stored);
   const tensor = Tensor.exact(gpu, stored.shape, dtype).keep();
   try {
     if (STORED[stored.dtype] !== dtype) {
       gpu.write(tensor.buffer, await checkpoint.readFloat32(stored));
+      work.onBytes?.(stored.bytes);
       return tensor;
     }
     for (let at = 0; at < stored.bytes; at += CHUNK) {
-      signal?.throwIfAborted();
+      work.signal?.throwIfAborted();
       const end = Math.min(stored.bytes, at + CHUNK);
       gpu.write(tensor.buffer, await checkpoint.readBytes(stored, at, end), at);
       if (stored.bytes > CHUNK) await gpu.settle(); // or the queue holds every chunk at once
+      work.onBytes?.(end - at);
     }
     return tensor;
   } catch (error) {
