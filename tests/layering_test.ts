@@ -54,7 +54,7 @@ const PACKAGES: Record<string, string[]> = {
 
 /** Calls of WebGPU, and constants needed to make them. */
 const WEBGPU =
-  /navigator\.gpu|\.(requestAdapter|requestDevice|createBuffer|createShaderModule|createComputePipeline\w*|createBindGroup\w*|createCommandEncoder|writeBuffer|mapAsync|pushErrorScope)\(|GPU(BufferUsage|MapMode|ShaderStage)\b/;
+  /navigator\.gpu|\.(requestAdapter|requestDevice|createBuffer|createTexture|createShaderModule|createComputePipeline\w*|createBindGroup\w*|createCommandEncoder|writeBuffer|mapAsync|pushErrorScope)\(|GPU(BufferUsage|TextureUsage|MapMode|ShaderStage)\b/;
 
 /** One import of a file; types vanish when the code runs. */
 interface Import {

@@ -12,7 +12,22 @@ export interface GpuBuffer {
   readonly id: number;
 }
 
+/** A texture that a kernel reads a copy of a buffer from, 16 bytes to a texel, {@link TEXEL_COLUMNS} to a row. */
+export interface Texels {
+  readonly raw: GPUTexture;
+  readonly view: GPUTextureView;
+  readonly sizeBytes: number;
+  readonly format: TexelFormat;
+}
+
+/** What a texel is read as: four floats or four unsigned integers. */
+export type TexelFormat = "rgba32float" | "rgba32uint";
+
+/** Texels in a row of a {@link Texels} texture; kernels compute positions with this number. */
+export const TEXEL_COLUMNS = 4096;
+
 const SMALLEST = 256;
+const TEXEL_ROW = 16 * TEXEL_COLUMNS; // bytes
 
 /** Rounds up to a size class: four classes per power of two, so at most a fifth is unused. */
 export function sizeClass(sizeBytes: number): number {
@@ -43,6 +58,7 @@ export class BufferPool {
 
   readonly #gpu: Gpu;
   readonly #idle = new Map<number, GpuBuffer[]>();
+  readonly #idleTexels = new Map<string, Texels[]>();
   #nextId = 1;
 
   constructor(gpu: Gpu, budgetBytes: number) {
@@ -72,14 +88,7 @@ export class BufferPool {
         { help: "use fewer tokens per step" },
       );
     }
-    if (this.liveBytes + this.idleBytes + size > this.budgetBytes) this.trim();
-    if (this.liveBytes + size > this.budgetBytes) {
-      throw new ResourceError(
-        `Cannot allocate ${formatBytes(size)} for ${what}: ${formatBytes(this.liveBytes)} of the ` +
-          `budget of ${formatBytes(this.budgetBytes)} is in use`,
-        { help: "raise --budget, or lower the images or tokens per step" },
-      );
-    }
+    this.#makeRoom(size, what);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const raw = this.#gpu.device.createBuffer({ label: what, size, usage });
     this.#count(size);
@@ -96,12 +105,54 @@ export class BufferPool {
     else this.#idle.set(buffer.sizeBytes, [buffer]);
   }
 
-  /** Frees every idle buffer. */
+  /**
+   * A texture of at least `sizeBytes`, contents undefined. It serves one launch and is given back at once, so it
+   * counts as idle memory, within the budget.
+   *
+   * @throws {ResourceError} As {@link take}
+   */
+  takeTexels(sizeBytes: number, format: TexelFormat): Texels {
+    const rows = Math.ceil(sizeClass(sizeBytes) / TEXEL_ROW);
+    const size = rows * TEXEL_ROW;
+    const reused = this.#idleTexels.get(`${format} ${size}`)?.pop();
+    if (reused) {
+      this.idleBytes -= size;
+      return reused;
+    }
+    this.#makeRoom(size, "a copy that kernels read as texels");
+    const usage = GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST;
+    const raw = this.#gpu.device.createTexture({ size: [TEXEL_COLUMNS, rows], format, usage });
+    return { raw, view: raw.createView(), sizeBytes: size, format };
+  }
+
+  /** Takes a texture back for reuse. */
+  giveTexels(texels: Texels): void {
+    this.idleBytes += texels.sizeBytes;
+    const key = `${texels.format} ${texels.sizeBytes}`;
+    const list = this.#idleTexels.get(key);
+    if (list) list.push(texels);
+    else this.#idleTexels.set(key, [texels]);
+  }
+
+  /** Frees every idle buffer and texture. */
   trim(): void {
     this.#gpu.flush();
     for (const list of this.#idle.values()) for (const buffer of list) buffer.raw.destroy();
+    for (const list of this.#idleTexels.values()) for (const texels of list) texels.raw.destroy();
     this.#idle.clear();
+    this.#idleTexels.clear();
     this.idleBytes = 0;
+  }
+
+  #makeRoom(size: number, what: string): void {
+    if (this.liveBytes + this.idleBytes + size > this.budgetBytes) this.trim();
+    if (this.liveBytes + size > this.budgetBytes) {
+      throw new ResourceError(
+        `Cannot allocate ${formatBytes(size)} for ${what}: ${formatBytes(this.liveBytes)} of the ` +
+          `budget of ${formatBytes(this.budgetBytes)} is in use`,
+        { help: "raise --budget, or lower the images or tokens per step" },
+      );
+    }
   }
 
   #count(size: number): void {

@@ -3,7 +3,7 @@
 // seen, the cost of a submit is that of several dispatches.
 
 import { ResourceError } from "../errors.ts";
-import { BufferPool, type GpuBuffer } from "./buffers.ts";
+import { BufferPool, type GpuBuffer, TEXEL_COLUMNS, type Texels } from "./buffers.ts";
 import { Profile } from "./profile.ts";
 
 /** How to open a device. */
@@ -226,6 +226,27 @@ export class Gpu {
     this.check();
     this.#endPass();
     this.#openEncoder().copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
+    this.#batch.add("copy");
+    this.#pending++;
+  }
+
+  /** Records a copy of part of a buffer to the start of a texture; offset and size multiples of 16 bytes. */
+  copyToTexels(from: GpuBuffer, offset: number, sizeBytes: number, to: Texels): void {
+    this.check();
+    this.#endPass();
+    const encoder = this.#openEncoder();
+    const rows = Math.floor(sizeBytes / 16 / TEXEL_COLUMNS);
+    const rest = sizeBytes / 16 - rows * TEXEL_COLUMNS;
+    const bytesPerRow = 16 * TEXEL_COLUMNS;
+    const target = { texture: to.raw, origin: [0, 0] };
+    if (rows > 0) {
+      const source = { buffer: from.raw, offset, bytesPerRow, rowsPerImage: rows };
+      encoder.copyBufferToTexture(source, target, [TEXEL_COLUMNS, rows]);
+    }
+    if (rest > 0) {
+      const source = { buffer: from.raw, offset: offset + rows * bytesPerRow };
+      encoder.copyBufferToTexture(source, { ...target, origin: [0, rows] }, [rest, 1]);
+    }
     this.#batch.add("copy");
     this.#pending++;
   }

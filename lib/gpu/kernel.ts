@@ -1,7 +1,8 @@
 // WGSL text → bindings, params and knobs read from it → pipelines cached per device and knobs → dispatch.
-// Everything is matched by the names the WGSL file declares.
+// Everything is matched by the names the WGSL file declares. What a file declares as `texture_2d<f32>` or `<u32>` is
+// read from a copy of the buffer: software adapters load texels several times faster than storage.
 
-import type { GpuBuffer } from "./buffers.ts";
+import type { GpuBuffer, TexelFormat, Texels } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
 
 /** A buffer, or a range of one (offset a multiple of 256 bytes). */
@@ -33,7 +34,7 @@ export interface Launch<Knob extends string> {
 interface Declared {
   name: string;
   index: number;
-  type: "read-only-storage" | "storage" | "uniform";
+  type: "read-only-storage" | "storage" | "uniform" | TexelFormat;
 }
 
 interface Field {
@@ -131,43 +132,54 @@ export class Kernel<Knob extends string = never> {
     const knobs = (launch.knobs ?? {}) as Record<string, number | string>;
     const parts = launch.parts ?? this.#source.parts ?? [];
     const { pipeline, layout } = this.#build(gpu, knobs, parts);
-    const entries: GPUBindGroupEntry[] = this.#declared.map(({ name, index, type }) => {
-      if (type === "uniform") {
-        return { binding: index, resource: { buffer: this.#uniform(gpu, launch.params ?? {}) } };
-      }
-      const given = launch.buffers[name];
-      if (!given) {
-        const names = this.#declared.map((d) => d.name).join(", ");
-        throw new TypeError(
-          `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
+    const copies: Texels[] = [];
+    try {
+      const entries: GPUBindGroupEntry[] = this.#declared.map(({ name, index, type }) => {
+        if (type === "uniform") {
+          return { binding: index, resource: { buffer: this.#uniform(gpu, launch.params ?? {}) } };
+        }
+        const given = launch.buffers[name];
+        if (!given) {
+          const names = this.#declared.map((d) => d.name).join(", ");
+          throw new TypeError(
+            `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
+          );
+        }
+        if (given.sizeBytes > gpu.maxBindingBytes) {
+          throw new TypeError(
+            `internal: kernel "${this.name}" binds ${given.sizeBytes} bytes as "${name}", ` +
+              `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
+          );
+        }
+        if (isTexels(type)) {
+          copies.push(copyOf(gpu, given, type));
+          return { binding: index, resource: copies.at(-1)!.view };
+        }
+        if ("raw" in given) return { binding: index, resource: { buffer: given.raw } };
+        if (given.offset % OFFSET_STEP !== 0) {
+          throw new TypeError(
+            `internal: kernel "${this.name}" binds "${name}" from byte ${given.offset}, ` +
+              `no multiple of ${OFFSET_STEP}`,
+          );
+        }
+        const { buffer, offset, sizeBytes } = given;
+        return { binding: index, resource: { buffer: buffer.raw, offset, size: sizeBytes } };
+      });
+      this.#refuseSharing(launch.buffers);
+      const most = gpu.device.limits.maxComputeWorkgroupsPerDimension;
+      if (launch.grid.some((groups) => !(groups <= most))) {
+        throw new RangeError(
+          `internal: kernel "${this.name}" is launched on (${
+            launch.grid.join(", ")
+          }) workgroups, ` +
+            `an axis holds ${most}`,
         );
       }
-      if (given.sizeBytes > gpu.maxBindingBytes) {
-        throw new TypeError(
-          `internal: kernel "${this.name}" binds ${given.sizeBytes} bytes as "${name}", ` +
-            `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
-        );
-      }
-      if ("raw" in given) return { binding: index, resource: { buffer: given.raw } };
-      if (given.offset % OFFSET_STEP !== 0) {
-        throw new TypeError(
-          `internal: kernel "${this.name}" binds "${name}" from byte ${given.offset}, ` +
-            `no multiple of ${OFFSET_STEP}`,
-        );
-      }
-      const { buffer, offset, sizeBytes } = given;
-      return { binding: index, resource: { buffer: buffer.raw, offset, size: sizeBytes } };
-    });
-    this.#refuseSharing(launch.buffers);
-    const most = gpu.device.limits.maxComputeWorkgroupsPerDimension;
-    if (launch.grid.some((groups) => !(groups <= most))) {
-      throw new RangeError(
-        `internal: kernel "${this.name}" is launched on (${launch.grid.join(", ")}) workgroups, ` +
-          `an axis holds ${most}`,
-      );
+      const group = gpu.device.createBindGroup({ label: this.name, layout, entries });
+      gpu.dispatch(pipeline, group, launch.grid, this.name);
+    } finally {
+      for (const copy of copies) gpu.buffers.giveTexels(copy); // the queue reuses them in order
     }
-    const group = gpu.device.createBindGroup({ label: this.name, layout, entries });
-    gpu.dispatch(pipeline, group, launch.grid, this.name);
   }
 
   /** WebGPU would drop the whole batch; here the kernel has a name. */
@@ -191,7 +203,7 @@ export class Kernel<Knob extends string = never> {
     for (const part of parts) key += `|${partId(part)}`;
     const known = cache.pipelines.get(key);
     if (known) return known;
-    const used = this.#declared.filter((d) => d.type !== "uniform").length;
+    const used = this.#read.length + this.#written.length;
     const most = gpu.device.limits.maxStorageBuffersPerShaderStage;
     if (used > most) {
       throw new TypeError(
@@ -219,7 +231,9 @@ export class Kernel<Knob extends string = never> {
       entries: this.#declared.map(({ index, type }) => ({
         binding: index,
         visibility: GPUShaderStage.COMPUTE,
-        buffer: { type },
+        ...(isTexels(type)
+          ? { texture: { sampleType: SAMPLE_TYPES[type] } }
+          : { buffer: { type } }),
       })),
     });
     const pipeline = gpu.device.createComputePipeline({
@@ -315,6 +329,21 @@ export class Kernel<Knob extends string = never> {
   }
 }
 
+const SAMPLE_TYPES = { rgba32float: "unfilterable-float", rgba32uint: "uint" } as const;
+
+function isTexels(type: Declared["type"]): type is TexelFormat {
+  return Object.hasOwn(SAMPLE_TYPES, type);
+}
+
+function copyOf(gpu: Gpu, binding: Binding, format: TexelFormat): Texels {
+  const { buffer, offset, sizeBytes } = "raw" in binding
+    ? { buffer: binding, offset: 0, sizeBytes: binding.sizeBytes }
+    : binding;
+  const texels = gpu.buffers.takeTexels(sizeBytes, format);
+  gpu.copyToTexels(buffer, offset, sizeBytes, texels);
+  return texels;
+}
+
 function cacheOf(gpu: Gpu): DeviceCache {
   let cache = caches.get(gpu);
   if (!cache) caches.set(gpu, cache = { pipelines: new Map(), uniforms: new Map() });
@@ -359,11 +388,14 @@ function plainMessage(message: string): string {
 }
 
 function readBindings(code: string): Declared[] {
-  const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(\w+))?>\s*(\w+)/g;
-  return [...code.matchAll(pattern)].map(([, index, space, access, name]) => ({
+  const pattern =
+    /@group\(0\)\s*@binding\((\d+)\)\s*var(?:<(storage|uniform)(?:,\s*(\w+))?>)?\s*(\w+)(?:\s*:\s*texture_2d<(\w+)>)?/g;
+  return [...code.matchAll(pattern)].map(([, index, space, access, name, texel]) => ({
     name,
     index: Number(index),
-    type: space === "uniform"
+    type: texel
+      ? texel === "u32" ? "rgba32uint" : "rgba32float"
+      : space === "uniform"
       ? "uniform"
       : access === "read_write"
       ? "storage"
