@@ -10,6 +10,7 @@ import {
   IMAGE_FLAGS,
   MODEL_FLAGS,
   PRESET_FLAGS,
+  RULE_FLAG,
   SEED_FLAG,
   TEXT_FLAG,
   THINK_FLAG,
@@ -29,6 +30,7 @@ const FLAGS = {
   ...TEXT_FLAG,
   ...PRESET_FLAGS,
   ...THINK_FLAG,
+  ...RULE_FLAG,
   ...WRITING_FLAGS,
   ...SEED_FLAG,
   ...CONTEXT_FLAGS,
@@ -62,7 +64,7 @@ export const ASK: Verb<typeof FLAGS> = {
     const { paths, texts } = await sortArguments(args, images);
     const { preset, out, seed } = flags;
     const think: ThinkSet | false = flags.think ?? false;
-    const options = { ...writingOptions(flags), seed, think };
+    const options = { ...writingOptions(flags), seed, think, imageRule: flags.imageRule };
     if (out !== undefined) await checkOut(out, "text");
     const text = await textOf(world, texts, flags.text, {
       what: "question",

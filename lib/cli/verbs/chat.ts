@@ -11,6 +11,7 @@ import {
   defaulting,
   IMAGE_FLAGS,
   MODEL_FLAGS,
+  RULE_FLAG,
   SEED_FLAG,
   VERB_EXITS,
   WRITING_FLAGS,
@@ -23,6 +24,7 @@ import { finish, watching, writingOptions } from "./writing.ts";
 const FLAGS = {
   ...MODEL_FLAGS,
   ...IMAGE_FLAGS,
+  ...RULE_FLAG,
   ...WRITING_FLAGS,
   ...SEED_FLAG,
   ...CONTEXT_FLAGS,
@@ -70,7 +72,7 @@ export const CHAT: Verb<typeof FLAGS> = {
         help: "arguments are images; say the rest when the conversation has begun",
       });
     }
-    const options = { ...writingOptions(flags), seed: flags.seed };
+    const options = { ...writingOptions(flags), seed: flags.seed, imageRule: flags.imageRule };
     const pictures = await readPictures(paths, flags, display.note, signal);
     await withModel(context, model, display, async (open) => {
       const watched = watching(context, display);

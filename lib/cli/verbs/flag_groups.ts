@@ -99,6 +99,16 @@ export const CONTEXT_FLAGS = {
   },
 } as const satisfies Flags;
 
+/** Sizes of images that are only looked at. */
+export const RULE_FLAG = {
+  imageRule: {
+    type: "string",
+    default: "trainVit",
+    choices: ["trainVit", "bagelVit", "trainEditVit", "unimedvlVit"],
+    help: "size of images: shortest edge at least 378, 224, 224 or 387 pixels; 14 × 14 are a token",
+  },
+} as const satisfies Flags;
+
 /** Thinking before the answer. */
 export const THINK_FLAG = {
   think: {
