@@ -40,6 +40,7 @@ export { scaledSum } from "./ops/scaled_sum.ts";
 export { softmax } from "./ops/softmax.ts";
 export { mean, sum, weightedSum } from "./ops/sum.ts";
 export { geluTanh, scale, silu, swiglu } from "./ops/unary.ts";
+export { unpack } from "./ops/unpack.ts";
 export { upsampleNearest2 } from "./ops/upsample_nearest.ts";
 
 // Data
@@ -51,7 +52,7 @@ export { packBatch, type PackedBatch, type PackOptions } from "./data/pack.ts";
 export * from "./data/patches.ts";
 export { sinCosTable, timestepFeatures } from "./data/position_tables.ts";
 export { resizeBicubic } from "./data/resize.ts";
-export { type Picture, type PictureOptions, readPicture } from "./data/picture.ts";
+export { type Picture, type PictureOptions, readPicture, WINDOW_PRESETS } from "./data/picture.ts";
 export { openSafetensors, writeSafetensors } from "./data/safetensors.ts";
 export * from "./data/sample.ts";
 export * from "./data/transforms.ts";
@@ -77,6 +78,7 @@ export * from "./model/config.ts";
 export { initModel } from "./model/init.ts";
 export { writeConfig } from "./model/own_config.ts";
 export { quantizeCheckpoint } from "./model/quantize.ts";
+export { synthCheckpoint } from "./model/synth.ts";
 export { decodePixels, encodePixels } from "./model/latents.ts";
 export { readConfig } from "./model/read_config.ts";
 export { parameterShapes } from "./model/shapes.ts";

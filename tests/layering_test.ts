@@ -47,7 +47,7 @@ const PACKAGES: Record<string, string[]> = {
   "onnxruntime-node": ["cli", "tests"],
   "@huggingface/tokenizers": ["tests"],
   "@huggingface/hub": ["cli", "tests"],
-  "dicom-parser": ["data", "tests"],
+  "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
   "@std/cli/parse-args": ["cli", "tests"],
 };
