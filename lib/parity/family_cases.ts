@@ -23,6 +23,7 @@ import { rowIndex } from "../ops/row_index.ts";
 import { softmax } from "../ops/softmax.ts";
 import { mean } from "../ops/sum.ts";
 import { geluTanh, silu, swiglu } from "../ops/unary.ts";
+import { upsampleConvolve } from "../ops/upsample_convolve.ts";
 import { upsampleNearest2 } from "../ops/upsample_nearest.ts";
 import { CACHED_CASES } from "./family_cache.ts";
 import type { FamilyCase, FamilyInput } from "./family_check.ts";
@@ -265,21 +266,41 @@ function convCases(): FamilyCase[] {
   }));
 }
 
+/** An image doubled by repeating pixels, in f64. */
+function doubled(x: Float64Array, w: number, C: number): Float64Array {
+  const y = new Float64Array(4 * x.length);
+  for (let i = 0; i < y.length; i++) {
+    const [c, column] = [i % C, Math.floor(i / C) % (2 * w)];
+    const row = Math.floor(i / (C * 2 * w)); // over images: 2h is even, so halving stays inside
+    y[i] = x[(Math.floor(row / 2) * w + Math.floor(column / 2)) * C + c];
+  }
+  return y;
+}
+
 function layoutCases(): FamilyCase[] {
   const [h, w, C] = [3, 5, 8];
+  const fixed = (...shape: number[]): FamilyInput => ({ shape, fixed: true });
   return [{
     name: "twice the size",
     inputs: [of(2, h, w, C)],
     op: ([x]) => upsampleNearest2(x),
-    reference: ([x]) => {
-      const y = new Float64Array(4 * x.length);
-      for (let i = 0; i < y.length; i++) {
-        const [c, column] = [i % C, Math.floor(i / C) % (2 * w)];
-        const row = Math.floor(i / (C * 2 * w)); // over images: 2h is even, so halving stays inside
-        y[i] = x[(Math.floor(row / 2) * w + Math.floor(column / 2)) * C + c];
-      }
-      return y;
-    },
+    reference: ([x]) => doubled(x, w, C),
+  }, {
+    name: "twice the size, convolved",
+    inputs: [fixed(2, h, w, C), fixed(12, C, 3, 3), fixed(12)],
+    op: ([x, weight, bias]) => upsampleConvolve(x, weight, bias),
+    reference: ([x, weight, bias]) =>
+      convReference([doubled(x, w, C), weight, bias], {
+        images: 2,
+        h: 2 * h,
+        w: 2 * w,
+        C,
+        O: 12,
+        kernel: 3,
+        stride: 1,
+        before: 1,
+        after: 1,
+      }),
   }, {
     name: "channels last",
     inputs: [of(2, C, h, w)],

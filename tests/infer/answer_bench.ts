@@ -35,17 +35,10 @@ const { model } = flags;
 const budgetBytes = flags.budget;
 const seconds = (ms: number) => `${(ms / 1000).toFixed(2)} s`;
 
-/** The largest resident size of this process so far. */
-function peakResident(): string {
-  try {
-    const line = Deno.readTextFileSync("/proc/self/status").split("\n").find((l) =>
-      l.startsWith("VmHWM")
-    );
-    return line ? `${(Number(/\d+/.exec(line)![0]) / 2 ** 20).toFixed(2)} GiB` : "unknown";
-  } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) return "unknown on this system";
-    throw cause;
-  }
+/** The largest resident size seen whenever there was progress. */
+let resident = 0;
+function sample(): void {
+  resident = Math.max(resident, Deno.memoryUsage().rss);
 }
 
 /** One question about one image, timed by stage. */
@@ -70,6 +63,7 @@ async function timeAnswer(gpu: Gpu): Promise<void> {
       onNote: (text) => console.log(`note    ${text}`),
       onProgress: ({ stage, done, total }) => {
         const now = performance.now();
+        sample();
         if (stage === "load" && done === total) marks.loaded = now;
         if (stage === "read" && done === 1) marks.firstLayer ??= now;
         if (stage === "write") tokens.push(now);
@@ -106,7 +100,11 @@ async function timeAnswer(gpu: Gpu): Promise<void> {
       } s for the disk`,
     );
   }
-  console.log(`total   ${seconds(performance.now() - started)}, peak resident ${peakResident()}`);
+  console.log(
+    `total   ${seconds(performance.now() - started)}, largest resident size ${
+      formatBytes(resident)
+    }`,
+  );
   open.dispose();
 }
 
