@@ -3,6 +3,7 @@
 // read from a copy of the buffer: software adapters load texels several times faster than storage.
 
 import type { GpuBuffer, TexelFormat, Texels } from "./buffers.ts";
+import { type Declared, type Field, readBindings, readFields } from "./declarations.ts";
 import type { Gpu } from "./device.ts";
 
 /** A buffer, or a range of one (offset a multiple of 256 bytes). */
@@ -29,17 +30,6 @@ export interface Launch<Knob extends string> {
   parts?: readonly string[];
   /** Workgroups along x, y, z. */
   grid: readonly number[];
-}
-
-interface Declared {
-  name: string;
-  index: number;
-  type: "read-only-storage" | "storage" | "uniform" | TexelFormat;
-}
-
-interface Field {
-  name: string;
-  type: "u32" | "i32" | "f32";
 }
 
 interface Built {
@@ -385,29 +375,4 @@ function plainMessage(message: string): string {
   const detail = lines.map((line) => /^│\s*\^+ (.*)/.exec(line)?.[1]).find(Boolean);
   const text = told.join(" ").replace(/^Shader ('.*?' )?(parsing|validation) error: /, "");
   return detail && !text.includes(detail) ? `${text} (${detail})` : text;
-}
-
-function readBindings(code: string): Declared[] {
-  const pattern =
-    /@group\(0\)\s*@binding\((\d+)\)\s*var(?:<(storage|uniform)(?:,\s*(\w+))?>)?\s*(\w+)(?:\s*:\s*texture_2d<(\w+)>)?/g;
-  return [...code.matchAll(pattern)].map(([, index, space, access, name, texel]) => ({
-    name,
-    index: Number(index),
-    type: texel
-      ? texel === "u32" ? "rgba32uint" : "rgba32float"
-      : space === "uniform"
-      ? "uniform"
-      : access === "read_write"
-      ? "storage"
-      : "read-only-storage",
-  }));
-}
-
-function readFields(code: string): Field[] {
-  const body = /struct\s+Params\s*\{([^}]*)\}/.exec(code)?.[1] ?? "";
-  const plain = body.replace(/\/\/[^\n]*/g, "");
-  return [...plain.matchAll(/(\w+)\s*:\s*(u32|i32|f32)/g)].map(([, name, type]) => ({
-    name,
-    type: type as Field["type"],
-  }));
 }

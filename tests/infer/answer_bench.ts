@@ -9,8 +9,6 @@ import { CachePool } from "../../lib/infer/cache.ts";
 import { openModel } from "../../lib/infer/open_model.ts";
 import { runPass } from "../../lib/infer/pass.ts";
 import { writeText } from "../../lib/infer/text.ts";
-import { bytesOf, phantom } from "../../lib/data/phantoms/phantom.ts";
-import { resizeBicubic } from "../../lib/data/resize.ts";
 
 const { values: flags } = readFlags(Deno.args, {
   model: { type: "string", help: "the model folder" },
