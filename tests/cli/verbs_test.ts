@@ -47,7 +47,7 @@ test("ask prints the library's answer, and writes it to --out", async (place) =>
   assert.equal(await Deno.readTextFile(out), `${expected.text}\n`);
   assert.match(
     said.stderr,
-    /^note: adapter .*, budget 2\.15 GB\nload {2}0\/1 {2}MB\nread {2}1\/2 /,
+    /^note: adapter .*, budget 2\.15 GB\nload {2}0\/1 {2}MB\nread {2}0\/2 /,
   );
   assert.match(said.stderr, /\nnote: 6 tokens, [\d.]+ tokens\/s\n/);
   assert.match(said.stderr, /\nnote: the answer was cut at 6 tokens; --max-tokens allows more\n/);
@@ -73,6 +73,7 @@ test("ask --json streams pieces, and ends with answer, options and images", asyn
     specialTokens: false,
     seed: 3,
     think: false as const,
+    imageRule: "trainVit" as const,
   };
   const expected = await place.asLibrary(async (open) =>
     await ask(open, [await place.picture("a.png"), await place.picture("b.png")], question, options)
