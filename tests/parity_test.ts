@@ -181,7 +181,7 @@ Deno.test({
     assert.match(stderr, /^error: Cannot check group "nope": there is none of that name$/m);
     assert.match(
       stderr,
-      /^help: groups are ops, vae, packing, transforms, optim, train, infer_text, infer_image$/m,
+      /^help: groups are ops, vae, packing, transforms, optim, train, steps, infer_text, infer_image$/m,
     );
   },
 });
