@@ -62,12 +62,17 @@ async function verify(context: Context<typeof FLAGS>): Promise<number> {
     }
     const all = [...checkpoint.tensors.values(), ...checkpoint.autoencoder?.values() ?? []];
     report("names", `${countText(all.length)} tensors are there`, differences.missing);
-    report("shapes", "as the config has them", differences.misshapen);
+    report(
+      "shapes",
+      "as the config has them, depths and table sizes as the files do",
+      differences.misshapen,
+    );
     report("dtypes", "floats or packed", differences.unreadable);
+    report("depth", "decoder layers", notes.filter((text) => text.startsWith("decoder layers")));
     for (const text of notes) note(`note: ${text}`);
     if (surplus.length > 0) {
       emit({ event: "surplus", names: surplus });
-      print(`      not the model's: ${surplus.join(", ")}`);
+      print(`      not the model's: ${checkpoint.surplusTexts().join(", ")}`);
     }
     if (flags.values) {
       const total = all.reduce((sum, { bytes, file }) => file ? sum + bytes : sum, 0);

@@ -13,6 +13,7 @@ import {
 } from "./prompts.ts";
 import {
   needParts,
+  noteUnknown,
   ruleFor,
   Session,
   textBlock,
@@ -93,7 +94,13 @@ export async function askAll(
   const hasImages = questions.some(({ images }) => images.length > 0);
   const session = new Session(open, longest, options, counts.length * (longest + PAGE));
   try {
-    await needParts(open, ["head", "und", ...(hasImages ? ["vit" as const] : [])], options);
+    await needParts(
+      open,
+      ["head", "und", ...(hasImages ? ["vit" as const] : [])],
+      options,
+      counts.reduce((a, b) => a + b, 0),
+    );
+    noteUnknown(open, questions.map(({ question }) => question), options);
     const contexts = jobs.map(() => session.context());
     await session.read(jobs.map((blocks, i) => ({ context: contexts[i], blocks })));
     const written = await session.write(contexts, { ...options, maxTokens });

@@ -71,6 +71,7 @@ export class Chat {
       this.open,
       ["head", "und", ...(images.length > 0 ? ["vit" as const] : [])],
       writing,
+      wanted,
     );
     const before = this.#context.fork();
     try {

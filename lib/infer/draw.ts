@@ -126,7 +126,11 @@ export async function drawInto(
     const pixels = await latentImage(model, open.decoder, tokens, rows, columns, {
       ...(signal ? { signal } : {}),
       onProgress: (done, total) =>
-        onProgress?.({ stage: "decode", done: i * total + done, total: latents.length * total }),
+        onProgress?.({
+          stage: "decode",
+          done: Math.round(100 * (i + done / total)),
+          total: 100 * latents.length,
+        }),
     });
     const { signal: _signal, onPart: _part, onStep: _step, ...plain } = denoising;
     drawn.push({

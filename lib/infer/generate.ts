@@ -69,7 +69,7 @@ export async function generateAll(
     prompts.length * (longest + drawn + 2 * PAGE),
   );
   try {
-    await needParts(open, ["und", "gen", "latent", "decoder"], options);
+    await needParts(open, ["und", "gen", "latent", "decoder"], options, longest);
     const contexts = prompts.map(() => session.context());
     await session.read(contexts.map((context, i) => ({ context, blocks: [blocks[i]] })));
     const jobs = contexts.map((main) => ({

@@ -23,6 +23,7 @@ import type { Block } from "./pass.ts";
 import { splitThought, THINK_PROMPTS, type ThinkSet } from "./prompts.ts";
 import {
   needParts,
+  noteUnknown,
   ruleFor,
   Session,
   textBlock,
@@ -222,8 +223,9 @@ export async function interleave(
     if (!understand) {
       parts.push("gen", "latent", "decoder", ...(images.length > 0 ? ["encoder" as const] : []));
     }
-    await needParts(open, parts, options);
+    await needParts(open, parts, options, Math.max(textTokens + imageTokens, drawn));
 
+    noteUnknown(open, texts, options);
     const contexts = new Contexts(session);
     if (prompt) await contexts.text(textBlock(open, prompt), false);
     let text = 0;

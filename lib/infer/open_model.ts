@@ -37,14 +37,19 @@ const PREFIXES: Record<Exclude<Part, "encoder" | "decoder">, string[]> = {
 const EMBEDDINGS = "text.embed.weight";
 /** Token tables up to this size go to the device; larger ones are read row by row. */
 const SMALL_TABLE = 2 ** 26;
-/** Device memory kept for caches and activations. */
+/** Device memory kept for activations where nobody knows better. */
 const WORKING_BYTES = 2 ** 28;
+
+/** Surplus tensors that a note names. */
+const LISTED = 8;
 
 /** How loading is watched. */
 export interface LoadWork {
   signal?: AbortSignal;
   /** Bytes loaded of all that is being loaded. */
   onProgress?: (done: number, total: number) => void;
+  /** Device memory that activations will take. Default: 256 MiB. */
+  workingBytes?: number;
   /** What a user should know: values the files overruled, streaming and its cost. */
   onNote?: (text: string) => void;
 }
@@ -71,10 +76,15 @@ export class OpenModel {
     readonly model: UniMedVL,
     /** What the folder says of drawing with it. */
     readonly defaults: DrawDefaults = {},
-    private readonly workingBytes = WORKING_BYTES,
+    private readonly workingBytes?: number,
   ) {
     this.special = tokenizer.special;
-    this.notes = checkpoint.notes;
+    const surplus = checkpoint.surplusTexts();
+    const more = surplus.length > LISTED ? ` and ${surplus.length - LISTED} more` : "";
+    this.notes = surplus.length === 0 ? checkpoint.notes : [
+      ...checkpoint.notes,
+      `tensors that are none of the model's: ${surplus.slice(0, LISTED).join(", ")}${more}`,
+    ];
   }
 
   get config(): UniMedVLConfig {
@@ -197,7 +207,9 @@ export class OpenModel {
     const sum = (tensors: StoredTensor[]) => tensors.reduce((n, t) => n + deviceBytes(t), 0);
     const layers = wanted.filter(isLayer);
     const others = wanted.filter((t) => !isLayer(t));
-    const working = this.workingBytes;
+    const largest = Math.max(0, ...wanted.map(deviceBytes)); // some kernels read a copy of a weight
+    const working = this.workingBytes ??
+      (work.workingBytes ?? WORKING_BYTES) + Math.min(this.gpu.maxBindingBytes, largest);
     const fixed = liveBytes + sum(others) + vaeBytes + working;
     if (!this.model.layers && fixed + sum(layers) <= budgetBytes) return wanted;
 
@@ -213,19 +225,20 @@ export class OpenModel {
       : every;
     const perLayer = sum(streamed) / this.config.language.numHiddenLayers;
     const least = fixed - held + 2 * perLayer;
+    const whole = fixed - held + sum(streamed);
     if (least > budgetBytes) {
+      const streaming = least < whole
+        ? `, ${formatBytes(least)} with decoder layers streamed from disk`
+        : "";
       throw new ResourceError(
-        `Cannot load ${this.dir}: it takes ${
-          formatBytes(fixed + sum(layers))
-        } of device memory, and ` +
-          `${formatBytes(least)} with decoder layers streamed from disk; the budget is ` +
-          `${formatBytes(budgetBytes)}`,
+        `Cannot load ${this.dir}: with caches and activations it takes ${
+          formatBytes(whole)
+        } of device ` +
+          `memory${streaming}; the budget is ${formatBytes(budgetBytes)}`,
         {
-          help:
-            `give --budget ${gigabytes(least)} to stream, --budget ${
-              gigabytes(fixed + sum(layers))
-            } to keep all of it; or quantize it: ` +
-            "deno task checkpoint quantize",
+          help: `give --budget ${gigabytes(whole)}` +
+            (least < whole ? `, or --budget ${gigabytes(least)} to stream` : "") +
+            "; fewer or smaller images, a smaller --size or a quantized folder take less",
         },
       );
     }
@@ -233,13 +246,12 @@ export class OpenModel {
     this.gpu.buffers.trim();
     this.model.layers ??= new LayerStream(this.gpu, this.checkpoint);
     work.onNote?.(
-      `the model takes ${formatBytes(fixed - working - held + sum(streamed))}, the budget is ` +
+      `with caches and activations the model takes ${formatBytes(whole)}, the budget is ` +
         `${formatBytes(budgetBytes)}: ${
           formatBytes(sum(streamed))
-        } of decoder layers are read from disk in ` +
-        `every pass, at 1 GB/s about ${
-          (sum(streamed) / 1e9).toFixed(1)
-        } s per token or drawing step`,
+        } of decoder layers are read from ` +
+        `disk in every pass, at 1 GB/s about ${(sum(streamed) / 1e9).toFixed(1)} s per token or ` +
+        "drawing step",
     );
     return others;
   }
@@ -249,7 +261,7 @@ export class OpenModel {
  * Opens a model folder: headers and tokenizer are read, weights when they are needed.
  *
  * @param dir a released or quantized folder, or one written here
- * @param options `workingBytes`: device memory that weights leave to caches and activations, default 256 MiB
+ * @param options `workingBytes`: device memory that weights leave to activations; default: what the verb needs
  * @throws {InputError} If the folder is no model, its config is wrong, or it has no tokenizer
  */
 export async function openModel(
@@ -257,6 +269,7 @@ export async function openModel(
   dir: string,
   options: { workingBytes?: number } = {},
 ): Promise<OpenModel> {
+  await refuseNoFolder(dir);
   const tokenizer = await openTokenizer(dir);
   const defaults = await readDefaults(dir);
   const { checkpoint } = await surveyCheckpoint(dir);
@@ -270,4 +283,21 @@ export async function openModel(
   }
   const model = new UniMedVL(gpu, checkpoint.config, new Parameters());
   return new OpenModel(gpu, dir, checkpoint, tokenizer, model, defaults, options.workingBytes);
+}
+
+/** @throws {InputError} If there is no such folder */
+async function refuseNoFolder(dir: string): Promise<void> {
+  let what: string;
+  try {
+    if ((await Deno.stat(dir)).isDirectory) return;
+    what = "it is a file";
+  } catch (cause) {
+    if (!(cause instanceof Deno.errors.NotFound || cause instanceof Deno.errors.NotADirectory)) {
+      throw cause;
+    }
+    what = "there is no such folder";
+  }
+  throw new InputError(`Cannot open model ${dir}: ${what}`, {
+    help: "give the folder with config, tokenizer and weights; experiments/tiny is one",
+  });
 }

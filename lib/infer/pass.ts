@@ -251,8 +251,8 @@ async function runLayers(
   const total = language.numHiddenLayers;
   const pace = onLayer ? new Pace(model.gpu) : undefined;
   try {
-    await pace?.wait(); // for the embeddings: an image encoder is a model of its own
     onLayer?.(0, total);
+    await pace?.wait(); // for the embeddings: an image encoder is a model of its own
     for (let i = 0; i < total; i++) {
       signal?.throwIfAborted();
       const p = await model.layerWeights(i, present);

@@ -29,11 +29,12 @@ export interface Reconstructed {
  */
 export async function reconstruct(
   open: OpenModel,
-  images: readonly Image[],
+  pictures: Image | readonly Image[],
   question: string,
   options: ReconstructOptions = {},
 ): Promise<Reconstructed> {
   const { maxTokens = 1000, rules } = options;
+  const images = "data" in pictures ? [pictures] : pictures;
   const reader = new ConditionReader(open, options);
   const sizes = images.map((image) => drawnSize(open, image, rules));
   const noise = new NoiseSource(options.seed ?? 42, options.noise ?? "torch");
@@ -48,7 +49,12 @@ export async function reconstruct(
     4 * PAGE * (images.length + 2);
   const session = new Session(open, longest, options, capacity);
   try {
-    await needParts(open, ["head", "und", "vit", "gen", "latent", "encoder", "decoder"], options);
+    await needParts(
+      open,
+      ["head", "und", "vit", "gen", "latent", "encoder", "decoder"],
+      options,
+      Math.max(read, ...drawn),
+    );
     const contexts = new Contexts(session);
     for (const image of images) {
       await contexts.image([await reader.latents(image), reader.vit(image)]);

@@ -3,13 +3,15 @@
 
 import type { Image } from "../data/resize.ts";
 import { normalize, resizeByRule, SIZE_RULES, type SizeRule } from "../data/transforms.ts";
-import { InputError } from "../errors.ts";
+import { WordTokenizer } from "../data/words.ts";
+import { InputError, ResourceError } from "../errors.ts";
+import { formatBytes } from "../gpu/buffers.ts";
 import { latentStride, type UniMedVLConfig } from "../model/config.ts";
 import { PAGE } from "../ops/cached_attention.ts";
-import { CachePool, type Context } from "./cache.ts";
+import { cacheBytesPerToken, CachePool, type Context } from "./cache.ts";
 import type { LoadWork, OpenModel, Part } from "./open_model.ts";
 import { type Block, blockTokens, runPass } from "./pass.ts";
-import { portionsOf } from "./portions.ts";
+import { PORTION, portionsOf } from "./portions.ts";
 import type { SamplingOptions } from "./sampling.ts";
 import { writeText, type Written } from "./text.ts";
 
@@ -67,6 +69,14 @@ export function textBlock(open: OpenModel, text: string, special = false): Block
   return { kind: "text", ids: [bos, ...open.tokenizer.encode(text, { special }), eos] };
 }
 
+/** Says which words of a text a small model's vocabulary lacks: they all read the same to it. */
+export function noteUnknown(open: OpenModel, texts: readonly string[], options: VerbOptions): void {
+  if (!(open.tokenizer instanceof WordTokenizer)) return;
+  const unknown = [...open.tokenizer.countUnknown(texts).unknown.keys()];
+  if (unknown.length === 0) return;
+  options.onNote?.(`words that this model does not know: ${unknown.slice(0, 12).join(", ")}`);
+}
+
 /** An image for the ViT, by a size rule. */
 export function vitBlock(image: Image, rule: SizeRule, imageCount = 1): Block {
   return { kind: "vit", image: normalize(resizeByRule(image, rule, imageCount)) };
@@ -97,7 +107,23 @@ export class Session {
         },
       );
     }
-    this.pool = new CachePool(open.gpu, open.config.language, capacity + SPARE);
+    const all = capacity + SPARE;
+    try {
+      this.pool = new CachePool(open.gpu, open.config.language, all);
+    } catch (cause) {
+      if (!(cause instanceof ResourceError)) throw cause;
+      const bytes = formatBytes(all * cacheBytesPerToken(open.config.language));
+      throw new ResourceError(
+        `Cannot keep ${all} tokens in mind: their cache takes ${bytes}, of the budget of ` +
+          `${formatBytes(open.gpu.buffers.budgetBytes)} ${
+            formatBytes(open.gpu.buffers.liveBytes)
+          } is in use`,
+        {
+          cause,
+          help: "lower --max-tokens or --size, give fewer or smaller images, or raise --budget",
+        },
+      );
+    }
   }
 
   context(): Context {
@@ -168,13 +194,25 @@ export function tokensOf(open: OpenModel, blocks: readonly Block[]): number {
   return blocks.reduce((n, block) => n + blockTokens(block, open.config), 0);
 }
 
-/** Loads the parts a verb needs, reporting to its options. */
+/** Device memory of a pass over so many tokens, about: activations and scores, caches and weights apart. */
+export function passBytes({ language: l }: UniMedVLConfig, tokens: number): number {
+  const scores = Math.min(2 ** 26, 4 * l.numAttentionHeads * tokens ** 2);
+  return 2 ** 20 + 2 * scores + 5 * tokens * (12 * l.hiddenSize + 4 * l.intermediateSize);
+}
+
+/**
+ * Loads the parts a verb needs, reporting to its options.
+ *
+ * @param tokens of the verb's largest pass, for the memory it will take
+ */
 export function needParts(
   open: OpenModel,
   parts: readonly Part[],
   options: VerbOptions,
+  tokens: number,
 ): Promise<void> {
   const work: LoadWork = {
+    workingBytes: passBytes(open.config, Math.min(tokens, 2 * PORTION)),
     ...(options.signal ? { signal: options.signal } : {}),
     ...(options.onNote ? { onNote: options.onNote } : {}),
     onProgress: (done, total) => options.onProgress?.({ stage: "load", done, total }),

@@ -104,6 +104,14 @@ export class Checkpoint {
     return dtype === "F16" ? f16ToFloat32(bits) : bf16ToFloat32(bits);
   }
 
+  /** The surplus tensors with their shapes, `foo.bar (3, 4)`. */
+  surplusTexts(): string[] {
+    return this.surplus.map((name) => {
+      const info = this.opened.find(({ tensors }) => tensors.has(name))?.tensors.get(name);
+      return info ? `${name} (${info.shape.join(", ")})` : name;
+    });
+  }
+
   close(): void {
     for (const file of this.opened) file.close();
   }

@@ -260,7 +260,7 @@ Deno.test("a model that cannot be used is refused, and nothing is written", GPU_
     );
     const before = await place.names();
     const cases: Case[] = [
-      [ASK, "--model DIR/none q", 3, /DIR\/none: No such file or directory\nhelp: /],
+      [ASK, "--model DIR/none q", 3, /DIR\/none: there is no such folder\nhelp: /],
       [ASK, "--model DIR/bare q", 3, /DIR\/bare: it has no tokenizer files\nhelp: /],
       [
         ASK,

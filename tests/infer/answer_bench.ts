@@ -72,7 +72,8 @@ async function timeAnswer(gpu: Gpu): Promise<void> {
     },
   );
   const each = tokens.slice(1).map((t, i) => t - tokens[i]).sort((a, b) => a - b);
-  const first = tokens[0];
+  const first = tokens[0] ?? performance.now();
+  marks.loaded ??= started;
   console.log(
     `load    ${seconds(marks.loaded - started)} to the device, ${
       formatBytes(gpu.buffers.liveBytes)

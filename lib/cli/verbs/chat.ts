@@ -158,7 +158,7 @@ class Conversation {
       this.#chat.dispose();
       this.#chat = this.#begin();
       shown.pictures.length = shown.paths.length = 0;
-      display.note(`conversation ${this.#turn + 1} begins`);
+      display.note("a new conversation begins");
     } else if (command === "image" && rest !== "") {
       shown.pictures.push(...await readPictures([rest], flags, display.note, signal));
       shown.paths.push(rest);

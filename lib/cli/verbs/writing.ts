@@ -38,6 +38,7 @@ export async function finish(
   facts: Record<string, unknown>,
 ): Promise<void> {
   display.done();
+  if (answer.text === "") display.note("the answer is empty: the model ended it at once");
   if (out !== undefined) await writeAnswer(out, answer.text);
   if (answer.ended === false) {
     const tokens = answer.tokens?.length;
