@@ -24,11 +24,13 @@ export interface StreamTimes {
   waited: number;
   /** Layers given out. */
   layers: number;
+  /** Of them read ahead, while the one before computed. */
+  ahead: number;
 }
 
 /** Gives layers in any order; reads ahead the one that comes next in a pass. */
 export class LayerStream implements LayerSource {
-  readonly times: StreamTimes = { bytes: 0, waited: 0, layers: 0 };
+  readonly times: StreamTimes = { bytes: 0, waited: 0, layers: 0, ahead: 0 };
   readonly #gpu: Gpu;
   readonly #checkpoint: Checkpoint;
   #ahead: Reading | undefined;
@@ -49,6 +51,7 @@ export class LayerStream implements LayerSource {
     const tensors = await reading.bytes;
     this.times.waited += (performance.now() - start) / 1000;
     this.times.layers++;
+    if (fits) this.times.ahead++;
     const parameters = new Parameters();
     this.#held = { index, parameters };
     for (const [stored, data] of tensors) {

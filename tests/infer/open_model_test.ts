@@ -72,6 +72,8 @@ Deno.test(
     assert.equal(whole.stream, undefined);
     const streamed = await run(2 ** 22 + 2 ** 21);
     assert.ok(streamed.stream && streamed.stream.layers >= 12 * (3 + 2));
+    // The first layer of each verb has nothing before it; every other was read while another computed.
+    assert.equal(streamed.stream.ahead, streamed.stream.layers - 2);
     assert.match(
       streamed.notes[0],
       /decoder layers are read from disk in every pass, at 1 GB\/s about/,
