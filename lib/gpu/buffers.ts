@@ -8,6 +8,8 @@ import type { Gpu } from "./device.ts";
 export interface GpuBuffer {
   readonly raw: GPUBuffer;
   readonly sizeBytes: number;
+  /** Bytes asked for by whoever holds it. */
+  usedBytes: number;
   /** Distinguishes buffers in cache keys. */
   readonly id: number;
 }
@@ -79,6 +81,7 @@ export class BufferPool {
     if (reused) {
       this.idleBytes -= size;
       this.#count(size);
+      reused.usedBytes = sizeBytes;
       return reused;
     }
     if (size > this.#gpu.device.limits.maxBufferSize) {
@@ -92,7 +95,7 @@ export class BufferPool {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const raw = this.#gpu.device.createBuffer({ label: what, size, usage });
     this.#count(size);
-    return { raw, sizeBytes: size, id: this.#nextId++ };
+    return { raw, sizeBytes: size, usedBytes: sizeBytes, id: this.#nextId++ };
   }
 
   /** Takes a buffer back for reuse. */

@@ -5,6 +5,7 @@
 import { ResourceError } from "../errors.ts";
 import { BufferPool, type GpuBuffer, TEXEL_COLUMNS, type Texels } from "./buffers.ts";
 import { Profile } from "./profile.ts";
+import type { Work } from "./timings.ts";
 
 /** How to open a device. */
 export interface GpuOptions {
@@ -12,7 +13,7 @@ export interface GpuOptions {
   adapter?: "any" | "gpu" | "software";
   /** Upper bound of all device memory in use, in bytes. Default: 4 GiB. */
   budgetBytes?: number;
-  /** Time every dispatch with timestamps (slower: one pass per dispatch). Default: false. */
+  /** Time every dispatch and copy with timestamps (slower: one pass per dispatch). Default: false. */
   profile?: boolean;
 }
 
@@ -55,7 +56,7 @@ export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
 /**
  * Opens a device: hardware first, all useful limits and features requested.
  *
- * @throws {ResourceError} If there is no adapter of the kind asked for
+ * @throws {ResourceError} If there is no adapter of the kind asked for, or `profile` is asked of one without timestamps
  */
 export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
   const kind = options.adapter ?? "any";
@@ -73,6 +74,11 @@ export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
   if (kind === "gpu" && facts.software) {
     throw new ResourceError(`Cannot open a GPU: the only adapter is software (${facts.name})`, {
       help: "install the graphics driver, or use --adapter any",
+    });
+  }
+  if (options.profile && !adapter.features.has("timestamp-query")) {
+    throw new ResourceError(`Cannot profile on ${facts.name}: it has no timestamps`, {
+      help: "leave --profile out, or use another adapter: --adapter software",
     });
   }
   const requiredLimits: Record<string, number> = {};
@@ -153,9 +159,7 @@ export class Gpu {
     this.subgroupSize = subgroupSize;
     this.subgroupLine = subgroupLine;
     this.buffers = new BufferPool(this, options.budgetBytes ?? DEFAULT_BUDGET);
-    this.profile = options.profile && device.features.has("timestamp-query")
-      ? new Profile(device)
-      : undefined;
+    this.profile = options.profile ? new Profile(device, adapter.name) : undefined;
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { message } = (event as GPUUncapturedErrorEvent).error;
@@ -197,15 +201,16 @@ export class Gpu {
     if (this.#closed) throw new Error("Cannot use a closed device");
   }
 
-  /** Records one dispatch. */
+  /** Records one dispatch; `work` is for the profile. */
   dispatch(
     pipeline: GPUComputePipeline,
     bindGroup: GPUBindGroup,
     grid: readonly number[],
     label: string,
+    work?: Work,
   ): void {
     this.check();
-    const pass = this.#openPass(label);
+    const pass = this.#openPass(label, work);
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bindGroup);
     pass.dispatchWorkgroups(grid[0] ?? 1, grid[1] ?? 1, grid[2] ?? 1);
@@ -223,46 +228,38 @@ export class Gpu {
     toOffset: number,
     sizeBytes: number,
   ): void {
-    this.check();
-    this.#endPass();
-    this.#openEncoder().copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
-    this.#batch.add("copy");
-    this.#pending++;
+    this.#command("copy", 2 * sizeBytes, (encoder) => {
+      encoder.copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
+    });
   }
 
   /** Records a copy of part of a buffer to the start of a texture; offset and size multiples of 16 bytes. */
   copyToTexels(from: GpuBuffer, offset: number, sizeBytes: number, to: Texels): void {
-    this.check();
-    this.#endPass();
-    const encoder = this.#openEncoder();
     const rows = Math.floor(sizeBytes / 16 / TEXEL_COLUMNS);
     const rest = sizeBytes / 16 - rows * TEXEL_COLUMNS;
     const bytesPerRow = 16 * TEXEL_COLUMNS;
     const target = { texture: to.raw, origin: [0, 0] };
-    if (rows > 0) {
-      const source = { buffer: from.raw, offset, bytesPerRow, rowsPerImage: rows };
-      encoder.copyBufferToTexture(source, target, [TEXEL_COLUMNS, rows]);
-    }
-    if (rest > 0) {
-      const source = { buffer: from.raw, offset: offset + rows * bytesPerRow };
-      encoder.copyBufferToTexture(source, { ...target, origin: [0, rows] }, [rest, 1]);
-    }
-    this.#batch.add("copy");
-    this.#pending++;
+    this.#command("texel copy", 2 * sizeBytes, (encoder) => {
+      if (rows > 0) {
+        const source = { buffer: from.raw, offset, bytesPerRow, rowsPerImage: rows };
+        encoder.copyBufferToTexture(source, target, [TEXEL_COLUMNS, rows]);
+      }
+      if (rest > 0) {
+        const source = { buffer: from.raw, offset: offset + rows * bytesPerRow };
+        encoder.copyBufferToTexture(source, { ...target, origin: [0, rows] }, [rest, 1]);
+      }
+    });
   }
 
   /** Records setting a whole buffer to zero. */
   clear(buffer: GpuBuffer): void {
-    this.check();
-    this.#endPass();
-    this.#openEncoder().clearBuffer(buffer.raw);
-    this.#batch.add("clear");
-    this.#pending++;
+    this.#command("clear", buffer.sizeBytes, (encoder) => encoder.clearBuffer(buffer.raw));
   }
 
   /** Writes host bytes to a buffer, after everything recorded so far. */
   write(buffer: GpuBuffer, data: ArrayBufferView, offset = 0): void {
     this.flush(); // queue writes overtake recorded work that was not submitted
+    const done = this.profile?.host("upload", { bytes: data.byteLength });
     const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     const even = bytes.byteLength & ~3;
     const queue = this.device.queue;
@@ -272,6 +269,7 @@ export class Gpu {
       tail.set(bytes.subarray(even));
       queue.writeBuffer(buffer.raw, offset + even, tail);
     }
+    done?.();
   }
 
   /** Submits what was recorded. */
@@ -281,7 +279,8 @@ export class Gpu {
     this.#endPass();
     this.profile?.resolve(this.#encoder);
     this.device.queue.submit([this.#encoder.finish()]);
-    const kernels = [...this.#batch].join(", ") || "reads";
+    this.profile?.submitted();
+    const kernels = [...this.#batch].join(", ");
     this.watch(
       this.device.popErrorScope().then((error) => {
         if (!error) return undefined;
@@ -309,11 +308,13 @@ export class Gpu {
       const size = Math.max(4, Math.ceil(sizeBytes / 4) * 4);
       const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
       const target = this.device.createBuffer({ label: "read", size, usage });
-      this.#endPass();
-      this.#openEncoder().copyBufferToBuffer(buffer.raw, 0, target, 0, size);
+      this.#command("read", 2 * size, (encoder) => {
+        encoder.copyBufferToBuffer(buffer.raw, 0, target, 0, size);
+      });
       return target;
     });
     this.flush();
+    const done = this.profile?.host("wait");
     try {
       await Promise.all(staging.map((b) => b.mapAsync(GPUMapMode.READ)));
       await this.#verdict;
@@ -325,6 +326,7 @@ export class Gpu {
       this.check();
       throw lost(String(cause));
     }
+    done?.();
     return staging.map((buffer, i) => {
       const copy = buffer.getMappedRange().slice(0, ranges[i].sizeBytes);
       buffer.destroy();
@@ -335,7 +337,9 @@ export class Gpu {
   /** Waits until everything recorded so far has run, and throws what went wrong. */
   async settle(): Promise<void> {
     this.flush();
+    const done = this.profile?.host("wait");
     await this.device.queue.onSubmittedWorkDone();
+    done?.();
     await this.#verdict;
     this.check();
   }
@@ -348,16 +352,28 @@ export class Gpu {
     this.device.destroy();
   }
 
+  /** Records what belongs in no pass; bytes read and written are for the profile. */
+  #command(label: string, bytes: number, record: (encoder: GPUCommandEncoder) => void): void {
+    this.check();
+    this.#endPass();
+    const encoder = this.#openEncoder();
+    if (this.profile) this.profile.around(encoder, label, bytes, () => record(encoder));
+    else record(encoder);
+    this.#batch.add(label);
+    this.#pending++;
+  }
+
   #openEncoder(): GPUCommandEncoder {
+    if (this.profile?.full) this.flush();
     if (this.#encoder) return this.#encoder;
     this.device.pushErrorScope("validation"); // until the batch is submitted
     return this.#encoder = this.device.createCommandEncoder();
   }
 
-  #openPass(label: string): GPUComputePassEncoder {
+  #openPass(label: string, work: Work | undefined): GPUComputePassEncoder {
     if (this.#pass) return this.#pass;
     const encoder = this.#openEncoder();
-    const timestampWrites = this.profile?.begin(label);
+    const timestampWrites = this.profile?.begin(label, work);
     return this.#pass = encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
   }
 

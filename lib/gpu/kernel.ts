@@ -5,6 +5,8 @@
 import type { GpuBuffer, TexelFormat, Texels } from "./buffers.ts";
 import { type Declared, type Field, readBindings, readFields } from "./declarations.ts";
 import type { Gpu } from "./device.ts";
+import type { Work } from "./timings.ts";
+import { workOf } from "./work.ts";
 
 /** A buffer, or a range of one (offset a multiple of 256 bytes). */
 export type Binding = GpuBuffer | { buffer: GpuBuffer; offset: number; sizeBytes: number };
@@ -30,6 +32,8 @@ export interface Launch<Knob extends string> {
   parts?: readonly string[];
   /** Workgroups along x, y, z. */
   grid: readonly number[];
+  /** For the profile: arithmetic, and bytes where they are not those of all it binds. */
+  work?: Work;
 }
 
 interface Built {
@@ -166,10 +170,16 @@ export class Kernel<Knob extends string = never> {
         );
       }
       const group = gpu.device.createBindGroup({ label: this.name, layout, entries });
-      gpu.dispatch(pipeline, group, launch.grid, this.name);
+      gpu.dispatch(pipeline, group, launch.grid, this.name, this.#work(gpu, launch));
     } finally {
       for (const copy of copies) gpu.buffers.giveTexels(copy); // the queue reuses them in order
     }
+  }
+
+  #work(gpu: Gpu, { buffers, work }: Launch<Knob>): Work | undefined {
+    if (!gpu.profile) return work;
+    const bound = this.#declared.filter(({ type }) => type !== "uniform");
+    return workOf(bound.map(({ name }) => buffers[name]), work);
   }
 
   /** WebGPU would drop the whole batch; here the kernel has a name. */

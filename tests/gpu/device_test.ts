@@ -92,7 +92,7 @@ Deno.test("an invalid command makes every later call throw, naming the kernels a
     const [x, y] = [counting(gpu, 4), Tensor.empty(gpu, [4])];
     runLine(x, y, 2);
     gpu.copy(x.buffer, 0, y.buffer, 256, 4); // past the end
-    const wrong = /^Error: internal: invalid GPU command \(in a batch of line, copy\): .*256/;
+    const wrong = /^Error: internal: invalid GPU command \(in a batch of line, copy, read\): .*256/;
     await assert.rejects(() => y.read(), wrong);
     await assert.rejects(() => x.read(), wrong);
     assert.throws(() => runLine(x, y, 2), wrong);
