@@ -10,6 +10,8 @@ const BATCH_BYTES = 8 * 2 * CAPACITY;
 /** Commands kept one by one, for traces and sequences; sums are over all. */
 const MOST_CALLS = 200_000;
 const MOST_SPANS = 50_000;
+/** Batches that wait to be read, at most: a run without a single wait would pile them up. */
+const MOST_WAITING = 256;
 
 /** Commands of one submit, their timestamps on the way to the host. */
 interface Batch {
@@ -40,6 +42,8 @@ export class Profile {
   readonly #spare: Stamps[] = [];
   #open: Omit<Batch, "submittedAt" | "stamps"> | undefined;
   #resolved: Batch | undefined;
+  /** Submitted and not yet mapped. */
+  #waiting: Batch[] = [];
   #collected: Promise<void> = Promise.resolve();
   #begun = 0;
   #untimed = 0;
@@ -111,16 +115,20 @@ export class Profile {
     const commands = batch.calls.length;
     this.#spans.push({ name: "record", start: openedAt, end: submittedAt, facts: { commands } });
     this.#spans.push({ name: "submit", start: submittedAt, end: performance.now(), facts: {} });
-    const mapped = batch.stamps.read.mapAsync(GPUMapMode.READ);
-    const earlier = this.#collected;
-    this.#collected = Promise.all([mapped, earlier]).then(() => this.#collect(batch));
-    this.#collected.catch(() => {}); // told to whoever asks for the times
+    this.#waiting.push(batch);
+    if (this.#waiting.length >= MOST_WAITING) this.#drain();
   }
 
-  /** Notes that the host begins to wait or to upload; the function returned notes that it is done. */
-  host(name: HostSpan["name"], facts: Record<string, number> = {}): () => void {
+  /**
+   * Notes that the host begins to upload, or to wait until the device is idle; the function returned notes that it is
+   * done.
+   */
+  host(name: "upload" | "wait", facts: Record<string, number> = {}): () => void {
     const start = performance.now();
-    return () => this.#spans.push({ name, start, end: performance.now(), facts });
+    return () => {
+      this.#spans.push({ name, start, end: performance.now(), facts });
+      if (name === "wait") this.#drain(); // mapping blocks the host while the device works: not now
+    };
   }
 
   /** A place in the sequence of commands: what is recorded from here on. */
@@ -136,7 +144,7 @@ export class Profile {
    */
   async table(since?: number): Promise<KernelTime[]> {
     if (since !== undefined) return rowsOf(await this.sequence(since));
-    await this.#collected;
+    await this.#drain();
     return this.#sums.rows();
   }
 
@@ -147,7 +155,7 @@ export class Profile {
    * @throws {RangeError} If commands since then are no longer kept
    */
   async sequence(since: number): Promise<TimedCall[]> {
-    await this.#collected;
+    await this.#drain();
     if (since < this.#calls.leftOut) {
       throw new RangeError(
         `Cannot list the commands since number ${since}: only the last ${MOST_CALLS} are kept`,
@@ -158,7 +166,7 @@ export class Profile {
 
   /** The latest commands and what the host did meanwhile, as Chrome trace events. */
   async trace(): Promise<ChromeTrace> {
-    await this.#collected;
+    await this.#drain();
     const [calls, spans] = [this.#calls, this.#spans];
     return chromeTrace({
       adapter: this.#adapter,
@@ -168,6 +176,18 @@ export class Profile {
       callsLeftOut: calls.leftOut,
       spansLeftOut: spans.leftOut,
     });
+  }
+
+  /** Maps the batches that were submitted and takes their times in, in order. */
+  #drain(): Promise<void> {
+    const batches = this.#waiting.splice(0);
+    if (batches.length === 0) return this.#collected;
+    const mapped = batches.map(({ stamps }) => stamps.read.mapAsync(GPUMapMode.READ));
+    this.#collected = Promise.all([this.#collected, ...mapped]).then(() => {
+      for (const batch of batches) this.#collect(batch);
+    });
+    this.#collected.catch(() => {}); // told to whoever asks for the times
+    return this.#collected;
   }
 
   #collect({ calls, submittedAt, stamps }: Batch): void {

@@ -67,7 +67,9 @@ function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: num
   const y = Tensor.empty(gpu, q.shape);
   const lse = Tensor.empty(gpu, [heads, queries]);
   const buffers = { ...inputs, y: y.buffer, lse: lse.buffer };
-  kernels.forward.run(gpu, buffers, params, queries, heads);
+  // A product of the pass over all pairs; slices that repeat scores count them once.
+  const products = (n: number) => ({ flop: 2 * n * size * heads * mask.pairs });
+  kernels.forward.run(gpu, buffers, params, queries, heads, products(2)); // q·k, p·v
 
   return record(y, [q, k, v], (dy, [needsQ, needsK, needsV]) => {
     const stats = Tensor.empty(gpu, [heads, queries, 2]); // lse and Σ_d dy · y
@@ -78,12 +80,16 @@ function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: num
     });
     const given = { ...inputs, dy: dy.buffer, stats: stats.buffer };
     const dq = needsQ ? Tensor.empty(gpu, q.shape) : null;
-    if (dq) kernels.toQueries.run(gpu, { ...given, dq: dq.buffer }, params, queries, heads);
+    if (dq) { // q·k, dy·v, ds·k
+      const buffers = { ...given, dq: dq.buffer };
+      kernels.toQueries.run(gpu, buffers, params, queries, heads, products(3));
+    }
     if (!needsK && !needsV) return [dq, null, null];
     const dk = Tensor.empty(gpu, k.shape);
     const dv = Tensor.empty(gpu, v.shape);
     const outputs = { dk: dk.buffer, dv: dv.buffer };
-    kernels.toKeys.run(gpu, { ...given, ...outputs }, params, keys, keyHeads);
+    // q·k, dy·v, p·dy, ds·q
+    kernels.toKeys.run(gpu, { ...given, ...outputs }, params, keys, keyHeads, products(4));
     return [dq, dk, dv];
   });
 }

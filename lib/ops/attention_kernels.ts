@@ -13,6 +13,7 @@ import plainRows from "../../kernels/common/rows_plain.wgsl" with { type: "text"
 import subgroupRows from "../../kernels/common/rows_subgroup.wgsl" with { type: "text" };
 import type { Gpu } from "../gpu/device.ts";
 import { type Binding, Kernel } from "../gpu/kernel.ts";
+import type { Work } from "../gpu/timings.ts";
 
 /** One of the three passes, ready to launch for a head size. */
 export interface AttentionPass {
@@ -24,6 +25,7 @@ export interface AttentionPass {
     params: Record<string, number>,
     rows: number,
     heads: number,
+    work: Work,
   ): void;
 }
 
@@ -62,10 +64,10 @@ function tileFamily(): (size: number) => AttentionKernels {
       const slices = all === 1 ? 1 : all === 2 ? 2 : most; // per workgroup
       return {
         block: 32,
-        run(gpu, buffers, params, rows, heads) {
+        run(gpu, buffers, params, rows, heads, work) {
           const grid = [Math.ceil(rows / 32), heads, Math.ceil(all / slices)];
           const given = { ...params, columns: size / 4 };
-          kernel.run(gpu, { buffers, params: given, knobs: { SLICES: slices }, grid });
+          kernel.run(gpu, { buffers, params: given, knobs: { SLICES: slices }, grid, work });
         },
       };
     };
@@ -86,13 +88,13 @@ function rowFamily(parts: string[], subgroups: boolean): (size: number) => Atten
     const kernel = new Kernel(name, { main, parts, knobs, subgroups });
     return (size: number): AttentionPass => ({
       block: 8,
-      run(gpu, buffers, params, rows, heads) {
+      run(gpu, buffers, params, rows, heads, work) {
         const columns = size / 4;
         const slices = Math.ceil(columns / MOST_HELD);
         const held = Math.ceil(columns / slices);
         const knobs = { HELD: `${held}u`, WHOLE: `${slices === 1}` };
         const grid = [Math.ceil(rows / 8), heads, slices];
-        kernel.run(gpu, { buffers, params: { ...params, columns }, knobs, grid });
+        kernel.run(gpu, { buffers, params: { ...params, columns }, knobs, grid, work });
       },
     });
   };

@@ -37,6 +37,8 @@ export interface AttentionMask {
   readonly queries: number;
   readonly keys: number;
   readonly queryOffset: number;
+  /** Pairs of a query and a key in its range, summed: those to visit, and a few that the rule then excludes. */
+  readonly pairs: number;
   /** (entries, 4) i32: query tokens, key tokens (the same ones if none were given), then ranges. */
   readonly table: Tensor;
   /** Entry at which the key tokens start. */
@@ -102,7 +104,9 @@ export function attentionMask(
     at += part.length;
   }
   const table = Tensor.from(gpu, flat, [next, 4]);
-  return { queries: nq, keys: nk, queryOffset: offset, table, keyTokens, keyRanges, queryRanges };
+  const pairs = byQuery.hi.reduce((n, hi, i) => n + hi - byQuery.lo[i], 0);
+  const sizes = { queries: nq, keys: nk, queryOffset: offset, pairs };
+  return { ...sizes, table, keyTokens, keyRanges, queryRanges };
 }
 
 /** For each query, a range that holds every key it may attend to. */

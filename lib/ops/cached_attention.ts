@@ -153,6 +153,7 @@ function attend(
     params: { n: tokens * packs, packs },
     knobs: { BLOCK },
     grid: foldGrid(Math.ceil(tokens * packs / BLOCK)),
+    work: { bytes: 2 * (k.size + v.size) * 4 }, // of the cache the new slots alone
   });
 
   const stride = 4 * Math.ceil(view.mostSeen / 4);
@@ -164,11 +165,13 @@ function attend(
   for (let first = 0; first < tokens; first += turn) {
     const count = Math.min(turn, tokens - first);
     const common = { first, heads, key_heads: keyHeads, columns: size / 4, count };
+    const work = workOfTurn(count * heads, keyHeads, size, view.mostSeen);
     scoresKernel.run(gpu, {
       buffers: { q: q.buffer, k: cache.keys.buffer, table, scores: scores.buffer },
       params: { ...common, stride, scale },
       knobs: { BLOCK, PAGE },
       grid: foldGrid(Math.ceil(count * blocks * stride / 4 / BLOCK)),
+      work,
     });
     const rows = count * heads;
     const threads = rowThreads(gpu, stride / 4);
@@ -190,6 +193,7 @@ function attend(
       params: { ...common, stride, splits, step },
       knobs: { BLOCK, PAGE },
       grid: foldGrid(Math.ceil(splits * invocations / BLOCK)),
+      work,
     });
     const sum = splits > 1 ? columnSum(part) : part;
     gpu.copy(sum.buffer, 0, y.buffer, 4 * first * heads * size, 4 * count * heads * size);
@@ -198,6 +202,17 @@ function attend(
   }
   scores.dispose();
   return y;
+}
+
+/**
+ * Work of scores, or of mixing: a multiply-add per query row, key and value of a head; queries, scores and the cached
+ * keys once each. Every token counts as if it saw all keys that the last one sees, in one sequence.
+ */
+function workOfTurn(rows: number, keyHeads: number, size: number, seen: number) {
+  return {
+    flop: 2 * rows * seen * size,
+    bytes: 4 * (rows * (size + seen) + seen * keyHeads * size),
+  };
 }
 
 function checkShapes(q: Tensor, k: Tensor, v: Tensor, view: CacheView, cache?: CacheLayer): void {

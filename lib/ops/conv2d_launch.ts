@@ -177,6 +177,7 @@ export function convolveRows(packed: PackedConv, x: RowsAt, y: RowsAt, add = fal
       left: s.left,
     },
     grid: foldGrid(variant === "plain" ? Math.ceil(tiles / 64) : tiles),
+    work: { flop: 2 * convWork(s, countRows(y.rows)) / s.divide ** 2 }, // channels in whole quads
   };
   const ADD = Number(add);
   if (variant === "plain") gatherKernel.run(weight.gpu, { ...launch, knobs: { ADD } });
@@ -264,6 +265,7 @@ export function weightGradient(
       left: s.left,
     },
     grid: foldGrid(subgroup ? groups : Math.ceil(groups / 64)),
+    work: { flop: 2 * rows * s.outWidth * taps * 16 * inQuads * outQuads },
   });
 
   const dweight = Tensor.empty(x.gpu, [s.O, s.C, s.kernel, s.kernel]);

@@ -60,6 +60,7 @@ function gather(x: Tensor, indices: Tensor, count: number): Tensor {
         params: { n, cols, first: seen.start, count: seen.count },
         knobs: { BLOCK, pack },
         grid: foldGrid(Math.ceil(n / BLOCK)),
+        work: { bytes: 4 * made.count * (2 * x.size / rows + 1) }, // the rows it picks, not all of x
       });
     }
   }
@@ -89,6 +90,7 @@ function gatherPacked(x: Tensor, dtype: PackedDType, indices: Tensor, count: num
         parts: [UNPACK_PARTS[dtype]],
         knobs: { BLOCK },
         grid: foldGrid(Math.ceil(n / BLOCK)),
+        work: { bytes: made.count * (rowBytes + 16 * packs + 4) },
       });
     }
   }

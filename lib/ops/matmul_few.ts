@@ -77,15 +77,17 @@ export function multiplyFew(
       bias_start: range.start,
       add_bias: bias ? 1 : 0,
     };
+    const work = { flop: 2 * rows * range.count * inner };
     const ROWS = choice.rowBlocks;
     const height = Math.ceil(rows / ROWS);
     if (choice.kernel === "few_subgroup") {
       const grid = [Math.ceil(range.count / COLUMNS.few_subgroup), height];
-      subgroup.run(gpu, { buffers, params, parts: launchParts, knobs: { ROWS }, grid });
+      subgroup.run(gpu, { buffers, params, parts: launchParts, knobs: { ROWS }, grid, work });
     } else {
       const BLOCK = gpu.adapter.software ? 8 : isPackedDType(b.dtype) ? 32 : 64;
       const grid = [Math.ceil(range.count / COLUMNS.few), height];
-      portable.run(gpu, { buffers, params, parts: launchParts, knobs: { ROWS, BLOCK }, grid });
+      const knobs = { ROWS, BLOCK };
+      portable.run(gpu, { buffers, params, parts: launchParts, knobs, grid, work });
     }
   }
 }

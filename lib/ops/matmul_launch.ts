@@ -181,16 +181,17 @@ function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
     Math.ceil(params.rows / height),
   ];
   const packed = isPackedDType(dtype);
+  const work = { flop: 2 * params.rows * params.columns * params.inner };
   const launchParts = packed ? [block, access, packedB, UNPACK_PARTS[dtype]] : parts;
   switch (choice.kernel) {
     case "naive":
       if (packed) throw new TypeError(`internal: the naive kernel does not unpack ${dtype}`);
-      naive.run(gpu, { buffers, params, knobs: piece.knobs, grid: tiles(8, 8) });
+      naive.run(gpu, { buffers, params, knobs: piece.knobs, grid: tiles(8, 8), work });
       break;
     case "subgroup": {
       const knobs = { ...piece.knobs, ROW_BLOCKS: rowBlocks };
       const grid = [...tiles(32, 4 * rowBlocks), splits];
-      subgroup.run(gpu, { buffers, params, knobs, parts: launchParts, grid });
+      subgroup.run(gpu, { buffers, params, knobs, parts: launchParts, grid, work });
       break;
     }
     case "register": {
@@ -204,7 +205,7 @@ function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
         COLUMN_BLOCKS: columnBlocks,
       };
       const grid = [Math.ceil(x / group.GROUP_X), Math.ceil(y / group.GROUP_Y), splits];
-      register.run(gpu, { buffers, params, knobs, parts: launchParts, grid });
+      register.run(gpu, { buffers, params, knobs, parts: launchParts, grid, work });
     }
   }
 }
