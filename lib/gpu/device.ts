@@ -6,6 +6,7 @@ import { ResourceError } from "../errors.ts";
 import { BufferPool, type GpuBuffer, TEXEL_COLUMNS, type Texels } from "./buffers.ts";
 import { Profile } from "./profile.ts";
 import type { Work } from "./timings.ts";
+import { readTuned, type Tuned, tunedKey } from "./tuned.ts";
 
 /** How to open a device. */
 export interface GpuOptions {
@@ -15,6 +16,8 @@ export interface GpuOptions {
   budgetBytes?: number;
   /** Time every dispatch and copy with timestamps (slower: one pass per dispatch). Default: false. */
   profile?: boolean;
+  /** Go by what was measured on this adapter (see tuned.ts). Default: true. */
+  tuned?: boolean;
 }
 
 /** Limits requested at the adapter's largest; the others stay at WebGPU's defaults. */
@@ -89,7 +92,9 @@ export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
   const granted = device.features.has("subgroups" as GPUFeatureName);
   const subgroupSize = granted && fixedSize ? adapter.info.subgroupMinSize : 0;
   const prefix = subgroupSize > 0 ? await subgroupPrefix(device) : "";
-  return new Gpu(device, facts, subgroupSize, prefix, options);
+  const gpu = new Gpu(device, facts, subgroupSize, prefix, options);
+  if (options.tuned !== false) gpu.tuned = await readTuned(gpu.tuned.key);
+  return gpu;
 }
 
 /** Deno grants subgroups without listing them among the adapter's features, so the only test is to ask. */
@@ -133,6 +138,8 @@ export class Gpu {
   readonly buffers: BufferPool;
   /** Times per kernel, when opened with `profile`. */
   readonly profile: Profile | undefined;
+  /** What was measured on this adapter before; nothing unless {@link openDevice} found it. */
+  tuned: Tuned;
   /** Dispatches recorded so far. */
   dispatches = 0;
 
@@ -160,6 +167,7 @@ export class Gpu {
     this.subgroupLine = subgroupLine;
     this.buffers = new BufferPool(this, options.budgetBytes ?? DEFAULT_BUDGET);
     this.profile = options.profile ? new Profile(device, adapter.name) : undefined;
+    this.tuned = { key: tunedKey(adapter, device.adapterInfo), tables: {} };
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { message } = (event as GPUUncapturedErrorEvent).error;

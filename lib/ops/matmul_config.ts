@@ -1,20 +1,15 @@
-// Which matmul kernel runs, and with which tile. Tiles are measured on the software adapter (see
-// matmul_bench.ts); the numbers for GPUs are a starting point that nobody has measured yet.
+// Which matmul kernel runs, and with which tile: what was measured on this adapter (matmul_table.ts) where that is known,
+// else what its kind suggests. Defaults for software are measured (matmul_bench.ts); those for GPUs are a starting
+// point that nobody has measured.
 
 import type { Gpu } from "../gpu/device.ts";
 import type { DType } from "../tensor.ts";
 import { takesFew } from "./matmul_few.ts";
+import { matmulTable } from "./matmul_table.ts";
+import { canRun, type MatmulClass, type MatmulTile } from "./matmul_tile.ts";
 
 /** A kernel and how it cuts the product. */
-export interface MatmulChoice {
-  kernel: "naive" | "register" | "subgroup" | "few" | "few_subgroup";
-  /**
-   * Rows of a tile, in fours: 1 or 2 per invocation (register), 4 or 8 per subgroup (subgroup). Rows at a time: 1, 2
-   * or 4 (few, few_subgroup).
-   */
-  rowBlocks: number;
-  /** Columns per invocation, in fours: 1 or 2 (register), 1 (subgroup). */
-  columnBlocks: number;
+export interface MatmulChoice extends MatmulTile {
   /** Parts of the inner axis summed apart and then together, in order; the naive kernel takes 1. */
   splits: number;
 }
@@ -40,6 +35,29 @@ const MOST_SPLITS = 32;
 const FEW = 4;
 const FEW_PACKED = 8;
 
+/** Results from which a product is large. */
+const LARGE = 2 ** 18;
+
+/** Rows and columns from which workgroup memory pays: half of the smallest tile. */
+const TILED = 16;
+
+/** The class of a product; undefined for those that nobody measures. */
+export function classOf(
+  sizes: MatmulSizes,
+  dtype: DType,
+  limitBytes: number,
+): MatmulClass | undefined {
+  const { rows, columns, transposeA, transposeB } = sizes;
+  const packed = dtype !== "f32";
+  if (rows <= (packed ? FEW_PACKED : FEW)) {
+    if (!takesFew(sizes, dtype, limitBytes)) return undefined;
+    return packed ? "packed few NT" : "few NT";
+  }
+  if (packed) return !transposeA && transposeB ? "packed NT" : undefined;
+  const layout = transposeA ? "TN" : transposeB ? "NT" : "NN";
+  return `${rows * columns < LARGE ? "small" : "large"} ${layout}`;
+}
+
 /** The kernel and tile for one product on this adapter; `dtype` is that of `b`. */
 export function chooseMatmul(
   gpu: Gpu,
@@ -47,22 +65,62 @@ export function chooseMatmul(
   dtype: DType = "f32",
   limitBytes: number = gpu.maxBindingBytes,
 ): MatmulChoice {
-  const { rows, columns, inner } = sizes;
+  const table = matmulTable(gpu);
+  const known = table && classOf(sizes, dtype, limitBytes);
+  const tile = known && table.tiles[known];
+  return withSplits(gpu, sizes, tile ?? defaultTile(gpu, sizes, dtype, limitBytes));
+}
+
+/** What the kind of adapter suggests. */
+export function defaultTile(
+  gpu: Gpu,
+  sizes: MatmulSizes,
+  dtype: DType = "f32",
+  limitBytes: number = gpu.maxBindingBytes,
+): MatmulTile {
+  const { rows, columns } = sizes;
+  const { software } = gpu.adapter;
   if (rows <= (dtype === "f32" ? FEW : FEW_PACKED) && takesFew(sizes, dtype, limitBytes)) {
-    const lanes = gpu.adapter.software && gpu.subgroupSize === 8;
+    const lanes = software && gpu.subgroupSize === 8;
     const rowBlocks = rows > 2 ? 4 : rows;
-    return { kernel: lanes ? "few_subgroup" : "few", rowBlocks, columnBlocks: 1, splits: 1 };
+    return { kernel: lanes ? "few_subgroup" : "few", rowBlocks, columnBlocks: 1 };
   }
-  if (gpu.adapter.software) {
-    if (rows <= 4) return { kernel: "register", rowBlocks: 1, columnBlocks: 2, splits: 1 };
-    if (gpu.subgroupSize !== 8) {
-      return { kernel: "register", rowBlocks: 2, columnBlocks: 2, splits: 1 };
+  if (software) {
+    if (rows <= 4) return { kernel: "register", rowBlocks: 1, columnBlocks: 2 };
+    if (gpu.subgroupSize !== 8) return { kernel: "register", rowBlocks: 2, columnBlocks: 2 };
+    return { kernel: "subgroup", rowBlocks: rows <= 16 ? 4 : 8, columnBlocks: 1 };
+  }
+  if (rows >= TILED && columns >= TILED) {
+    // Larger tiles read memory less often; smaller ones give every core something to do.
+    const tiles: (MatmulTile & { from: number })[] = [
+      { kernel: "tiled", rowBlocks: 2, columnBlocks: 2, side: 16, from: 64 * BUSY },
+      { kernel: "tiled", rowBlocks: 1, columnBlocks: 1, side: 16, from: 4 * BUSY },
+      { kernel: "tiled", rowBlocks: 1, columnBlocks: 1, side: 8, from: 0 },
+    ];
+    const best = tiles.find((tile) => rows * columns >= tile.from && canRun(gpu, tile));
+    if (best) {
+      const { from: _, ...tile } = best;
+      return tile;
     }
-    return { kernel: "subgroup", rowBlocks: rows <= 16 ? 4 : 8, columnBlocks: 1, splits: 1 };
   }
   const blocks = rows > 4 && rows * columns >= 64 * BUSY ? 2 : 1;
-  const invocations = Math.ceil(rows / (4 * blocks)) * Math.ceil(columns / (4 * blocks));
+  return { kernel: "register", rowBlocks: blocks, columnBlocks: blocks };
+}
+
+/** A tile on one product: the rows that a kernel for few takes at a time, and the splits that keep a GPU busy. */
+export function withSplits(gpu: Gpu, sizes: MatmulSizes, tile: MatmulTile): MatmulChoice {
+  const { rows, columns, inner } = sizes;
+  const { kernel, rowBlocks, columnBlocks, side = 1 } = tile;
+  if (kernel === "few" || kernel === "few_subgroup") {
+    return { ...tile, rowBlocks: rows > 2 ? 4 : rows, splits: 1 };
+  }
+  if (gpu.adapter.software || kernel === "naive") return { ...tile, splits: 1 };
+  const [high, wide, size] = kernel === "subgroup" ? [4 * rowBlocks, 32, 8] : [
+    4 * rowBlocks * side,
+    4 * columnBlocks * side,
+    side * side,
+  ];
+  const invocations = Math.ceil(rows / high) * Math.ceil(columns / wide) * size;
   const most = Math.min(MOST_SPLITS, Math.floor(inner / SPLIT_INNER));
-  const splits = Math.max(1, Math.min(Math.ceil(BUSY / invocations), most));
-  return { kernel: "register", rowBlocks: blocks, columnBlocks: blocks, splits };
+  return { ...tile, splits: Math.max(1, Math.min(Math.ceil(BUSY / invocations), most)) };
 }

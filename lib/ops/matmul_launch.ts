@@ -8,6 +8,7 @@ import block from "../../kernels/common/matmul_block.wgsl" with { type: "text" }
 import registerCode from "../../kernels/matmul.wgsl" with { type: "text" };
 import naiveCode from "../../kernels/matmul_naive.wgsl" with { type: "text" };
 import subgroupCode from "../../kernels/matmul_subgroup.wgsl" with { type: "text" };
+import tiledCode from "../../kernels/matmul_tiled.wgsl" with { type: "text" };
 import type { Gpu } from "../gpu/device.ts";
 import { type Binding, Kernel } from "../gpu/kernel.ts";
 import { type DType, Tensor } from "../tensor.ts";
@@ -38,6 +39,12 @@ const subgroup = new Kernel("matmul_subgroup", {
   parts,
   knobs: [...layout, "ROW_BLOCKS"],
   subgroups: true,
+});
+
+const tiled = new Kernel("matmul_tiled", {
+  main: tiledCode,
+  parts,
+  knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "SIDE"],
 });
 
 /** Splits of k over packed operands start at multiples of this: the values in the fullest 16 bytes. */
@@ -192,6 +199,18 @@ function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
       const knobs = { ...piece.knobs, ROW_BLOCKS: rowBlocks };
       const grid = [...tiles(32, 4 * rowBlocks), splits];
       subgroup.run(gpu, { buffers, params, knobs, parts: launchParts, grid, work });
+      break;
+    }
+    case "tiled": {
+      const side = choice.side ?? 16;
+      const knobs = {
+        ...piece.knobs,
+        ROW_BLOCKS: rowBlocks,
+        COLUMN_BLOCKS: columnBlocks,
+        SIDE: side,
+      };
+      const grid = [...tiles(4 * columnBlocks * side, 4 * rowBlocks * side), splits];
+      tiled.run(gpu, { buffers, params, knobs, parts: launchParts, grid, work });
       break;
     }
     case "register": {

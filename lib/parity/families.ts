@@ -4,6 +4,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import { product, type ProductOptions } from "../ops/matmul_launch.ts";
 import type { MatmulChoice } from "../ops/matmul_config.ts";
+import { canRun, tileName } from "../ops/matmul_tile.ts";
 import { Tensor, tidy } from "../tensor.ts";
 import type { Row } from "./compare.ts";
 import { FAMILY_CASES } from "./family_cases.ts";
@@ -36,9 +37,11 @@ function matmulChoices(gpu: Gpu): MatmulChoice[] {
     { kernel: "naive", ...one },
     { kernel: "register", ...one },
     { kernel: "register", rowBlocks: 2, columnBlocks: 2, splits: 2 },
+    { kernel: "subgroup", ...one, rowBlocks: 8 },
+    { kernel: "tiled", ...one, side: 8 },
+    { kernel: "tiled", rowBlocks: 2, columnBlocks: 2, side: 16, splits: 2 },
   ];
-  if (gpu.subgroupSize === 8) choices.push({ kernel: "subgroup", ...one, rowBlocks: 8 });
-  return choices;
+  return choices.filter((choice) => canRun(gpu, choice));
 }
 
 /** Each matmul kernel in the layouts that training uses, at sizes that no tile divides. */
@@ -56,7 +59,7 @@ async function checkMatmul(gpu: Gpu): Promise<Row[]> {
         const [a, b] = host.map((values) => Tensor.from(gpu, values, [values.length]));
         return product(a, b, options);
       });
-      const name = `${choice.kernel} ${layout.map((t) => t ? "T" : "N").join("")}`;
+      const name = `${tileName(choice)} ${layout.map((t) => t ? "T" : "N").join("")}`;
       rowsOut.push(relativeRow("matmul", name, await c.floats(), want, FORWARD));
       c.dispose();
     }

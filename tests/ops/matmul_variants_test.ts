@@ -5,6 +5,7 @@ import type { Gpu } from "../../lib/gpu/device.ts";
 import { product, type ProductOptions } from "../../lib/ops/matmul_launch.ts";
 import { chooseMatmul, type MatmulChoice } from "../../lib/ops/matmul_config.ts";
 import { planMatmul } from "../../lib/ops/matmul_plan.ts";
+import { canRun, tileName } from "../../lib/ops/matmul_tile.ts";
 import { readAll, Tensor } from "../../lib/tensor.ts";
 import { assertClose, FORWARD, GPU_TEST, normals, testGpu } from "../helpers.ts";
 import { bothKinds } from "./variants.ts";
@@ -17,13 +18,14 @@ function variants(gpu: Gpu): [string, MatmulChoice][] {
   const choices: MatmulChoice[] = [NAIVE];
   for (const [rowBlocks, columnBlocks] of [[1, 1], [1, 2], [2, 1], [2, 2]]) {
     choices.push({ kernel: "register", rowBlocks, columnBlocks, splits: 1 });
+    choices.push({ kernel: "tiled", rowBlocks, columnBlocks, side: 8, splits: 1 });
   }
   choices.push({ kernel: "register", rowBlocks: 1, columnBlocks: 1, splits: 3 });
-  if (gpu.subgroupSize === 8) {
-    choices.push({ kernel: "subgroup", rowBlocks: 4, columnBlocks: 1, splits: 1 });
-    choices.push({ kernel: "subgroup", rowBlocks: 8, columnBlocks: 1, splits: 2 });
-  }
-  return choices.map((c) => [`${c.kernel} ${c.rowBlocks}x${c.columnBlocks}/${c.splits}`, c]);
+  choices.push({ kernel: "tiled", rowBlocks: 1, columnBlocks: 1, side: 16, splits: 3 });
+  choices.push({ kernel: "subgroup", rowBlocks: 4, columnBlocks: 1, splits: 1 });
+  choices.push({ kernel: "subgroup", rowBlocks: 8, columnBlocks: 1, splits: 2 });
+  return choices.filter((choice) => canRun(gpu, choice))
+    .map((choice) => [`${tileName(choice)}, ${choice.splits} splits`, choice]);
 }
 
 interface Case {
