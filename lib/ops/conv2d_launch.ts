@@ -1,5 +1,7 @@
 // Launches of the convolution kernels: weights packed for vector loads, grids, bands, splits of long sums.
 
+import tile from "../../kernels/common/conv2d_tile.wgsl" with { type: "text" };
+import block from "../../kernels/common/matmul_block.wgsl" with { type: "text" };
 import forwardCode from "../../kernels/conv2d.wgsl" with { type: "text" };
 import dweightCode from "../../kernels/conv2d_dweight.wgsl" with { type: "text" };
 import dweightSubgroupCode from "../../kernels/conv2d_dweight_subgroup.wgsl" with { type: "text" };
@@ -9,19 +11,22 @@ import unpackCode from "../../kernels/conv2d_unpack.wgsl" with { type: "text" };
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
-import { convBands, convWork, type GatherSizes } from "./conv2d_bands.ts";
+import { convBands, type GatherSizes } from "./conv2d_bands.ts";
 import { countRows, type ImageRows, rowsBinding } from "./image_rows.ts";
 
 const knobs = ["ADD"] as const;
 const gatherKernel = new Kernel("conv2d", { main: forwardCode, knobs });
 const dweightKernel = new Kernel("conv2d_dweight", { main: dweightCode });
+const parts = [block, tile];
 const gatherSubgroup = new Kernel("conv2d_subgroup", {
   main: forwardSubgroupCode,
-  knobs: [...knobs, "WIDE"],
+  parts,
+  knobs,
   subgroups: true,
 });
 const dweightSubgroup = new Kernel("conv2d_dweight_subgroup", {
   main: dweightSubgroupCode,
+  parts,
   subgroups: true,
 });
 const pack = new Kernel("conv2d_pack", { main: packCode });
@@ -33,20 +38,17 @@ const DWEIGHT_INVOCATIONS = { software: 8192, gpu: 65536, subgroup: 512 };
 /** Quads of output channels from which a subgroup's 32 channels are worth it. */
 const SUBGROUP_QUADS = 4;
 
-/** Quads and multiply-adds from which a subgroup's 64 channels are worth the seconds they take to compile. */
-const WIDE = { quads: 16, work: 2 ** 32 };
+/** Which kernels run: those for subgroups of eight lanes, or those without. */
+export type ConvVariant = "plain" | "subgroup";
 
-/** Which kernels run: those for subgroups of eight lanes, with larger tiles even, or those without. */
-export type ConvVariant = "plain" | "subgroup" | "wide";
-
-/** The kernels for a device, a number of output channels, in quads, and of multiply-adds. */
-export function convVariant(gpu: Gpu, outQuads: number, work = 0): ConvVariant {
-  if (gpu.subgroupSize !== 8 || outQuads < SUBGROUP_QUADS) return "plain";
-  return outQuads >= WIDE.quads && work >= WIDE.work ? "wide" : "subgroup";
+/** The kernels for a device and a number of output channels, in quads. */
+export function convVariant(gpu: Gpu, outQuads: number): ConvVariant {
+  const lanes = gpu.adapter.software && gpu.subgroupSize === 8;
+  return lanes && outQuads >= SUBGROUP_QUADS ? "subgroup" : "plain";
 }
 
 /** Positions, and channels, that a workgroup makes, by variant; a plain one works on single tiles. */
-const TILES = { plain: 8, subgroup: 32, wide: 64 };
+const TILES = { plain: 8, subgroup: 32 };
 
 /** All sizes of one convolution. */
 export interface ConvSizes {
@@ -90,8 +92,7 @@ export function packConv(
   const { inQuads, outQuads } = sizes;
   const [inChannels, outChannels] = forward ? [s.C, s.O] : [s.O, s.C];
   const taps = s.kernel * s.kernel;
-  const work = convWork(sizes, s.images * sizes.outHeight);
-  const chosen = variant ?? convVariant(weight.gpu, outQuads, work);
+  const chosen = variant ?? convVariant(weight.gpu, outQuads);
   const unit = TILES[chosen] / 4;
   const wQuads = unit * Math.ceil(outQuads / unit);
   const packed = Tensor.empty(weight.gpu, [taps * 4 * inQuads + 1, 4 * wQuads]);
@@ -177,14 +178,9 @@ export function convolveRows(packed: PackedConv, x: RowsAt, y: RowsAt, add = fal
       left: s.left,
     },
     grid: foldGrid(variant === "plain" ? Math.ceil(tiles / 64) : tiles),
-    work: { flop: 2 * convWork(s, countRows(y.rows)) / s.divide ** 2 }, // channels in whole quads
   };
-  const ADD = Number(add);
-  if (variant === "plain") gatherKernel.run(weight.gpu, { ...launch, knobs: { ADD } });
-  else {gatherSubgroup.run(weight.gpu, {
-      ...launch,
-      knobs: { ADD, WIDE: Number(variant === "wide") },
-    });}
+  const kernel = variant === "plain" ? gatherKernel : gatherSubgroup;
+  kernel.run(weight.gpu, { ...launch, knobs: { ADD: Number(add) } });
 }
 
 /**
@@ -265,7 +261,6 @@ export function weightGradient(
       left: s.left,
     },
     grid: foldGrid(subgroup ? groups : Math.ceil(groups / 64)),
-    work: { flop: 2 * rows * s.outWidth * taps * 16 * inQuads * outQuads },
   });
 
   const dweight = Tensor.empty(x.gpu, [s.O, s.C, s.kernel, s.kernel]);
