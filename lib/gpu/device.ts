@@ -218,7 +218,11 @@ export class Gpu {
     work?: Work,
   ): void {
     this.check();
-    const pass = this.#openPass(label, work);
+    const encoder = this.#openEncoder();
+    const timestampWrites = this.profile?.begin(label, work, pipeline);
+    const pass = this.#pass ??= encoder.beginComputePass(
+      timestampWrites ? { timestampWrites } : {},
+    );
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bindGroup);
     pass.dispatchWorkgroups(grid[0] ?? 1, grid[1] ?? 1, grid[2] ?? 1);
@@ -376,13 +380,6 @@ export class Gpu {
     if (this.#encoder) return this.#encoder;
     this.device.pushErrorScope("validation"); // until the batch is submitted
     return this.#encoder = this.device.createCommandEncoder();
-  }
-
-  #openPass(label: string, work: Work | undefined): GPUComputePassEncoder {
-    if (this.#pass) return this.#pass;
-    const encoder = this.#openEncoder();
-    const timestampWrites = this.profile?.begin(label, work);
-    return this.#pass = encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
   }
 
   #endPass(): void {

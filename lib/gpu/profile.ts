@@ -15,7 +15,7 @@ const MOST_WAITING = 256;
 
 /** Commands of one submit, their timestamps on the way to the host. */
 interface Batch {
-  calls: { label: string; work: Work }[];
+  calls: { label: string; work: Work; first: boolean }[];
   /** Host milliseconds: first command recorded, and submitted. */
   openedAt: number;
   submittedAt: number;
@@ -40,6 +40,7 @@ export class Profile {
   readonly #calls = new Latest<TimedCall>(MOST_CALLS);
   readonly #spans = new Latest<HostSpan>(MOST_SPANS);
   readonly #spare: Stamps[] = [];
+  readonly #ran = new WeakSet<GPUComputePipeline>();
   #open: Omit<Batch, "submittedAt" | "stamps"> | undefined;
   #resolved: Batch | undefined;
   /** Submitted and not yet mapped. */
@@ -69,12 +70,18 @@ export class Profile {
     return this.#untimed;
   }
 
-  /** Timestamps for the next pass, which holds one dispatch. */
-  begin(label: string, work: Work = {}): GPUComputePassTimestampWrites {
+  /** Timestamps for the next pass, which holds one dispatch, or a command without a pipeline. */
+  begin(
+    label: string,
+    work: Work = {},
+    pipeline?: GPUComputePipeline,
+  ): GPUComputePassTimestampWrites {
     this.#open ??= { calls: [], openedAt: performance.now() };
     const i = this.#open.calls.length;
     if (i >= CAPACITY) throw new Error("internal: more dispatches in one submit than timestamps");
-    this.#open.calls.push({ label, work });
+    const first = pipeline !== undefined && !this.#ran.has(pipeline);
+    if (first) this.#ran.add(pipeline);
+    this.#open.calls.push({ label, work, first });
     this.#begun++;
     return {
       querySet: this.#queries,
@@ -194,11 +201,11 @@ export class Profile {
     const times = new BigUint64Array(stamps.read.getMappedRange());
     this.#origin ??= times[0];
     const origin = this.#origin;
-    calls.forEach(({ label, work: { flop = 0, bytes = 0 } }, i) => {
+    calls.forEach(({ label, work: { flop = 0, bytes = 0 }, first }, i) => {
       const startNs = Number(times[2 * i] - origin);
       const ns = Number(times[2 * i + 1] - times[2 * i]);
       if (ns < 0) this.#untimed++;
-      const call = { label, startNs, milliseconds: Math.max(0, ns) / 1e6, flop, bytes };
+      const call = { label, startNs, milliseconds: Math.max(0, ns) / 1e6, flop, bytes, first };
       this.#sums.add(call);
       this.#calls.push(call);
     });

@@ -19,6 +19,8 @@ export interface TimedCall {
   flop: number;
   /** Bytes read and written. */
   bytes: number;
+  /** True for the first run of a pipeline: software adapters compile then. */
+  first: boolean;
 }
 
 /** Calls, time and rates of one kernel. */
@@ -26,13 +28,15 @@ export type KernelTime = {
   label: string;
   calls: number;
   milliseconds: number;
+  /** Of these, in first runs of pipelines, when software adapters compile. */
+  firstMilliseconds: number;
   /** Floating-point operations of all calls; 0 where the launches name none. */
   flop: number;
   /** Bytes of all calls. */
   bytes: number;
-  /** 10⁹ floating-point operations per second; null where none are counted. */
+  /** 10⁹ floating-point operations per second, first runs apart; null where none are counted. */
   gflops: number | null;
-  /** 10⁹ bytes per second; null where none are counted. */
+  /** 10⁹ bytes per second, first runs apart; null where none are counted. */
   gbps: number | null;
   /** Part of the time of all rows, 0 to 1. */
   share: number;
@@ -71,8 +75,8 @@ export class Latest<T> {
 }
 
 /**
- * Adds calls up by label, the slowest label first: `gflops = flop / (10⁶ · milliseconds)`, `gbps` alike, `share` of
- * the sum of all milliseconds.
+ * Adds calls up by label, the slowest label first: `gflops = flop / (10⁶ · milliseconds)` over the calls that are no
+ * first run, `gbps` alike, `share` of the sum of all milliseconds.
  */
 export function rowsOf(calls: Iterable<TimedCall>): KernelTime[] {
   const sums = new Sums();
@@ -80,34 +84,49 @@ export function rowsOf(calls: Iterable<TimedCall>): KernelTime[] {
   return sums.rows();
 }
 
+interface Sum {
+  calls: number;
+  ms: number;
+  flop: number;
+  bytes: number;
+}
+
 /** Sums per label. */
 export class Sums {
-  readonly #byLabel = new Map<string, Omit<KernelTime, "gflops" | "gbps" | "share">>();
+  readonly #byLabel = new Map<string, { first: Sum; later: Sum }>();
 
   /** Adds a call to its label's row. */
-  add({ label, milliseconds, flop, bytes }: TimedCall): void {
-    let row = this.#byLabel.get(label);
-    if (!row) {
-      row = { label, calls: 0, milliseconds: 0, flop: 0, bytes: 0 };
-      this.#byLabel.set(label, row);
-    }
-    row.calls++;
-    row.milliseconds += milliseconds;
-    row.flop += flop;
-    row.bytes += bytes;
+  add({ label, milliseconds, flop, bytes, first }: TimedCall): void {
+    let sums = this.#byLabel.get(label);
+    if (!sums) this.#byLabel.set(label, sums = { first: nothing(), later: nothing() });
+    const sum = first ? sums.first : sums.later;
+    sum.calls++;
+    sum.ms += milliseconds;
+    sum.flop += flop;
+    sum.bytes += bytes;
   }
 
   /** The rows, the slowest first. */
   rows(): KernelTime[] {
-    const all = [...this.#byLabel.values()];
-    const total = all.reduce((ms, row) => ms + row.milliseconds, 0);
-    return all.sort((a, b) => b.milliseconds - a.milliseconds).map((row) => ({
-      ...row,
-      gflops: rate(row.flop, row.milliseconds),
-      gbps: rate(row.bytes, row.milliseconds),
-      share: total > 0 ? row.milliseconds / total : 0,
+    const all = [...this.#byLabel];
+    const total = all.reduce((ms, [, { first, later }]) => ms + first.ms + later.ms, 0);
+    const rows = all.map(([label, { first, later }]): KernelTime => ({
+      label,
+      calls: first.calls + later.calls,
+      milliseconds: first.ms + later.ms,
+      firstMilliseconds: first.ms,
+      flop: first.flop + later.flop,
+      bytes: first.bytes + later.bytes,
+      gflops: rate(later.flop, later.ms),
+      gbps: rate(later.bytes, later.ms),
+      share: total > 0 ? (first.ms + later.ms) / total : 0,
     }));
+    return rows.sort((a, b) => b.milliseconds - a.milliseconds);
   }
+}
+
+function nothing(): Sum {
+  return { calls: 0, ms: 0, flop: 0, bytes: 0 };
 }
 
 function rate(amount: number, milliseconds: number): number | null {

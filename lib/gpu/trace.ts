@@ -71,10 +71,11 @@ export function chromeTrace(parts: TraceParts): ChromeTrace {
     ms: number,
     args: Record<string, number>,
   ) => events.push({ name, ph: "X", pid: 1, tid, ts: micros(startMs), dur: micros(ms), args });
-  for (const { label, startNs, milliseconds, flop, bytes } of parts.calls) {
+  for (const { label, startNs, milliseconds, flop, bytes, first } of parts.calls) {
     span(label, track("device"), parts.originMs + startNs / 1e6, milliseconds, {
       ...(flop > 0 && { flop, "GFLOP/s": rounded(flop, milliseconds) }),
       ...(bytes > 0 && { bytes, "GB/s": rounded(bytes, milliseconds) }),
+      ...(first && { "first run": 1 }),
     });
   }
   for (const { name, start, end, facts } of parts.spans) {
