@@ -4,6 +4,7 @@
 // the instrument would notice (transfer must happen there); the natural world, or real images, asks.
 
 import { runCommand } from "../lib/cli/command.ts";
+import { PROFILE_FLAGS, profiled, traceFile } from "../lib/cli/profile_flag.ts";
 import { LabError } from "../lib/errors.ts";
 import { openDevice } from "../lib/gpu/device.ts";
 import { demoFigure } from "../lib/show/demo_figure.ts";
@@ -47,6 +48,7 @@ await runCommand({
       help: "what computes; any prefers hardware",
     },
     budget: { type: "bytes", default: "1GB", help: "most device memory" },
+    ...PROFILE_FLAGS,
   },
   examples: [
     ["deno task demo", "phantoms, a few minutes on two cores"],
@@ -63,7 +65,9 @@ await runCommand({
   checkSettings(settings.values);
   await checkFolder(flags.out, "results/");
   note(`settings: ${JSON.stringify(settings.values)}`);
-  const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget });
+  const trace = await traceFile(flags, `${flags.out}/profile.json`);
+  const profile = trace !== undefined;
+  const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget, profile });
   note(`adapter: ${gpu.adapter.name}${gpu.adapter.software ? " (software)" : ""}`);
   const progress = flags.quiet ? SILENT : terminalProgress({
     write: (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
@@ -72,16 +76,19 @@ await runCommand({
   });
   const started = performance.now();
   try {
-    const outcome = await runDemo(gpu, settings, {
-      out: flags.out,
-      resume: flags.resume,
-      progress,
-      signal,
-      ...(flags.data ? { data: flags.data } : {}),
-      ...(settings.values.steps < ENOUGH ? { remark: TOO_SHORT } : {}),
-      onRoutes: (routes) => progress.note(routesTable(routes)),
-      onNote: (text) => progress.note(text),
-    });
+    const told = { emit, signal, note: (text: string) => progress.note(text) };
+    const run = () =>
+      runDemo(gpu, settings, {
+        out: flags.out,
+        resume: flags.resume,
+        progress,
+        signal,
+        ...(flags.data ? { data: flags.data } : {}),
+        ...(settings.values.steps < ENOUGH ? { remark: TOO_SHORT } : {}),
+        onRoutes: (routes) => progress.note(routesTable(routes)),
+        onNote: (text) => progress.note(text),
+      });
+    const outcome = await profiled(told, gpu, trace, run);
     progress.done();
     const seconds = (performance.now() - started) / 1000;
     for (const world of outcome.worlds) print(budgetTable(world) + "\n");

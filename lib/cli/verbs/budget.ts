@@ -1,6 +1,6 @@
 // How much device memory a verb may take when nobody says: one rule for every command that opens a model.
 
-import type { AdapterFacts, Gpu } from "../../gpu/device.ts";
+import type { AdapterFacts, Gpu, GpuOptions } from "../../gpu/device.ts";
 import type { VerbWorld } from "./world.ts";
 
 /** Bytes on a hardware adapter, whose memory WebGPU does not tell. */
@@ -18,17 +18,17 @@ export function defaultBudget(adapter: Pick<AdapterFacts, "software">, memoryByt
  * Opens a device with a budget, the default one where none is given. What the adapter is shows only when it is
  * open, so a software adapter is opened a second time (about 0.1 s).
  *
- * @throws {ResourceError} If there is no adapter of that kind
+ * @throws {ResourceError} If there is no adapter of that kind, or none to profile on
  */
 export async function openWithin(
   world: Pick<VerbWorld, "openGpu" | "closeGpu" | "memoryBytes">,
-  { adapter, budget }: { adapter: "any" | "gpu" | "software"; budget?: number | undefined },
+  { budget, ...options }: Pick<GpuOptions, "adapter" | "profile"> & { budget?: number | undefined },
 ): Promise<Gpu> {
-  const gpu = await world.openGpu({ adapter, budgetBytes: budget ?? GPU_BUDGET });
+  const gpu = await world.openGpu({ ...options, budgetBytes: budget ?? GPU_BUDGET });
   if (budget !== undefined || !gpu.adapter.software) return gpu;
   world.closeGpu(gpu);
   return await world.openGpu({
-    adapter,
+    ...options,
     budgetBytes: defaultBudget(gpu.adapter, world.memoryBytes()),
   });
 }

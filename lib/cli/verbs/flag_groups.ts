@@ -4,6 +4,7 @@ import { WINDOW_PRESETS } from "../../data/picture.ts";
 import { RENORMS } from "../../infer/guidance.ts";
 import { MODALITIES, type Modality } from "../../infer/prompts.ts";
 import type { Flag, Flags, FlagValues } from "../flags.ts";
+import { PROFILE_FLAGS } from "../profile_flag.ts";
 
 /** The model and where it runs. */
 export const MODEL_FLAGS = {
@@ -19,6 +20,7 @@ export const MODEL_FLAGS = {
     unit: "SIZE",
     help: "most device memory, such as 8GB (default: 6GB; on a software adapter 60 % of memory)",
   },
+  ...PROFILE_FLAGS,
 } as const satisfies Flags;
 
 /** How images are read. */

@@ -1,8 +1,10 @@
 // Opening a model for a verb: device within a budget, folder, notes on both; and closing them, whatever happens.
 
 import { UsageError } from "../../errors.ts";
+import type { Gpu } from "../../gpu/device.ts";
 import { type OpenModel, openModel } from "../../infer/open_model.ts";
 import { compact } from "../../show/progress.ts";
+import { profiled, traceBeside, traceFile } from "../profile_flag.ts";
 import { openWithin } from "./budget.ts";
 import type { Display } from "./display.ts";
 import type { ModelFlagValues } from "./flag_groups.ts";
@@ -16,32 +18,42 @@ export function modelOf(context: { flags: ModelFlagValues }, verb: string, examp
   });
 }
 
-/** Opens the model, works with it, closes it. */
+/** Opens the model, works with it, closes it; with --profile tells where the time went. */
 export async function withModel<T>(
-  { world, flags }: Desk & { flags: ModelFlagValues },
+  context: Desk & { flags: ModelFlagValues & { out?: string | undefined } },
   dir: string,
   display: Display,
   work: (open: OpenModel) => Promise<T>,
 ): Promise<T> {
-  const gpu = await openWithin(world, flags);
+  const { world, flags } = context;
+  const { adapter, budget } = flags;
+  const trace = await traceFile(flags, traceBeside(flags.out));
+  const gpu = await openWithin(world, { adapter, budget, profile: trace !== undefined });
   try {
-    const { name, software } = gpu.adapter;
-    const { budgetBytes } = gpu.buffers;
-    const budget = budgetBytes < 1e9
-      ? `${compact(budgetBytes / 1e6)} MB`
-      : `${compact(budgetBytes / 1e9)} GB`;
-    display.note(`adapter ${name}${software ? " (software)" : ""}, budget ${budget}`);
-    const open = await openModel(gpu, dir);
-    try {
-      for (const note of open.notes) display.note(note);
-      const result = await work(open);
-      display.done();
-      return result;
-    } finally {
-      display.done();
-      open.dispose();
-    }
+    return await profiled(context, gpu, trace, () => workWith(gpu, dir, display, work));
   } finally {
     world.closeGpu(gpu);
+  }
+}
+
+async function workWith<T>(
+  gpu: Gpu,
+  dir: string,
+  display: Display,
+  work: (open: OpenModel) => Promise<T>,
+): Promise<T> {
+  const { name, software } = gpu.adapter;
+  const { budgetBytes } = gpu.buffers;
+  const budget = budgetBytes < 1e9
+    ? `${compact(budgetBytes / 1e6)} MB`
+    : `${compact(budgetBytes / 1e9)} GB`;
+  display.note(`adapter ${name}${software ? " (software)" : ""}, budget ${budget}`);
+  const open = await openModel(gpu, dir);
+  try {
+    for (const note of open.notes) display.note(note);
+    return await work(open);
+  } finally {
+    display.done();
+    open.dispose();
   }
 }

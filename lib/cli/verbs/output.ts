@@ -17,10 +17,11 @@ export const isPng = (path: string): boolean => /[^/\\]\.png$/i.test(path);
  * Checks that a file can be written: the folder, or the nearest one that exists, takes a file, and the path is no
  * folder itself. Nothing stays behind.
  *
- * @param kind images are written as PNG, answers as text
+ * @param kind images are written as PNG, answers as text, traces of a profile as JSON
  * @throws {UsageError} If it cannot
  */
-export async function checkOut(path: string, kind: "png" | "text"): Promise<void> {
+export async function checkOut(path: string, kind: "png" | "text" | "trace"): Promise<void> {
+  const flag = kind === "trace" ? "--profile-out" : "--out";
   const refuse = (reason: string, help: string, cause?: unknown) =>
     new UsageError(`Cannot write to ${path}: ${reason}`, { help, cause });
   if (kind === "png" && !isPng(path)) {
@@ -28,6 +29,9 @@ export async function checkOut(path: string, kind: "png" | "text"): Promise<void
   }
   if (kind === "text" && isPng(path)) {
     throw refuse("an answer is text", "give another name, such as answer.txt");
+  }
+  if (kind === "trace" && !/[^/\\]\.json$/i.test(path)) {
+    throw refuse("a trace is JSON", "give a name that ends in .json");
   }
   try {
     if ((await statOf(path))?.isDirectory) {
@@ -41,7 +45,7 @@ export async function checkOut(path: string, kind: "png" | "text"): Promise<void
     const reason = cause instanceof Deno.errors.NotCapable
       ? "this command may not write there"
       : fileReason(cause).replace(/: [a-z]+ '[^']*'.*$/s, ""); // the probe's own name says nothing
-    throw refuse(reason, "choose another place with --out", cause);
+    throw refuse(reason, `choose another place with ${flag}`, cause);
   }
 }
 
@@ -66,17 +70,22 @@ export async function writePicture(path: string, { width, height, data }: Image)
 
 /** Writes a text and a line end, making its folder. @throws {ResourceError} If it cannot be written */
 export async function writeAnswer(path: string, text: string): Promise<void> {
-  await writeFile(path, new TextEncoder().encode(`${text}\n`));
+  await writeFile(path, `${text}\n`);
 }
 
-async function writeFile(path: string, content: Uint8Array): Promise<void> {
+/** Writes a value as JSON, making its folder. @throws {ResourceError} If it cannot be written */
+export async function writeTrace(path: string, trace: object): Promise<void> {
+  await writeFile(path, JSON.stringify(trace) + "\n", "--profile-out");
+}
+
+async function writeFile(path: string, content: Uint8Array | string, flag = "--out") {
   try {
     await Deno.mkdir(folderOf(path), { recursive: true });
     await writeWhole(path, content);
   } catch (cause) {
     throw new ResourceError(`Cannot write ${path}: ${fileReason(cause)}`, {
       cause,
-      help: "check the disk's free space and the folder, or choose another place with --out",
+      help: `check the disk's free space and the folder, or choose another place with ${flag}`,
     });
   }
 }

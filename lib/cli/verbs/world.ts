@@ -45,7 +45,8 @@ export function thisVerbWorld(): VerbWorld {
 }
 
 /** Where a verb's results and messages go, whatever its flags are. */
-export interface Desk extends Pick<Context<Flags>, "print" | "emit" | "signal" | "terminal"> {
+export interface Desk
+  extends Pick<Context<Flags>, "print" | "emit" | "note" | "signal" | "terminal"> {
   flags: { json: boolean; quiet: boolean };
   world: VerbWorld;
 }
