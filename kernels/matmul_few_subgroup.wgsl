@@ -5,7 +5,6 @@
 // a, c   (rows, inner), (rows, columns); a_stride a multiple of 4
 // b      (columns, inner) f32 or packed; b_stride counts 16 bytes
 // grid   x over 32 columns, y over ROWS rows
-// reads  a and b as texels of 16 bytes: see lib/gpu/kernel.ts
 // parts  common/matmul_few.wgsl, one of common/unpack32_….wgsl
 
 override ROWS: u32 = 1; // rows at a time: 1, 2 or 4
@@ -17,16 +16,14 @@ struct Params {
   add_bias: u32, // 1: c = a·b + bias
 }
 
-@group(0) @binding(0) var a: texture_2d<f32>;
-@group(0) @binding(1) var b: texture_2d<u32>;
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4u>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-const COLUMNS = 4096u; // texels in a row
-
-fn a4(at: u32) -> vec4f { return textureLoad(a, vec2u(at % COLUMNS, at / COLUMNS), 0); }
-fn b4(at: u32) -> vec4u { return textureLoad(b, vec2u(at % COLUMNS, at / COLUMNS), 0); }
+fn a4(at: u32) -> vec4f { return a[at]; }
+fn b4(at: u32) -> vec4u { return b[at]; }
 
 // The step's 32 values of a row: lane l loads four of them, all lanes get all.
 fn lefts(row: u32, step: u32, lane: u32) -> Lefts {

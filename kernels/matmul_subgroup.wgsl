@@ -4,7 +4,6 @@
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
 // grid     x over tiles of 32 columns, y over tiles of 4 ROW_BLOCKS rows, z over splits of k
-// reads    a and b as texels of 16 bytes: see lib/gpu/kernel.ts
 // parts    common/matmul_block.wgsl, common/matmul_access.wgsl, and common/matmul_b.wgsl or, for packed b,
 //          common/matmul_b_packed.wgsl with an unpack_ part; strides multiples of 4, of packed b in 16 bytes
 
@@ -21,16 +20,14 @@ struct Params {
   inner_step: u32, c_plane: u32, // split z sums inner_step values of k and stores c_plane values further
 }
 
-@group(0) @binding(0) var a: texture_2d<f32>;
-@group(0) @binding(1) var b: texture_2d<u32>;
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4u>;
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-const COLUMNS = 4096u; // texels in a row
-
-fn a4(at: u32) -> vec4f { return textureLoad(a, vec2u(at % COLUMNS, at / COLUMNS), 0); }
-fn b4(at: u32) -> vec4u { return textureLoad(b, vec2u(at % COLUMNS, at / COLUMNS), 0); }
+fn a4(at: u32) -> vec4f { return a[at]; }
+fn b4(at: u32) -> vec4u { return b[at]; }
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {

@@ -3,6 +3,7 @@
 
 import { ResourceError } from "../errors.ts";
 import type { Gpu } from "./device.ts";
+import { TexelCopies } from "./texel_copies.ts";
 
 /** A device buffer and the size it was made with (its size class, not the size asked for). */
 export interface GpuBuffer {
@@ -12,24 +13,11 @@ export interface GpuBuffer {
   usedBytes: number;
   /** Distinguishes buffers in cache keys. */
   readonly id: number;
+  /** Counts what was recorded to write to it: copies of an older version are stale. */
+  version: number;
 }
-
-/** A texture that a kernel reads a copy of a buffer from, 16 bytes to a texel, {@link TEXEL_COLUMNS} to a row. */
-export interface Texels {
-  readonly raw: GPUTexture;
-  readonly view: GPUTextureView;
-  readonly sizeBytes: number;
-  readonly format: TexelFormat;
-}
-
-/** What a texel is read as: four floats or four unsigned integers. */
-export type TexelFormat = "rgba32float" | "rgba32uint";
-
-/** Texels in a row of a {@link Texels} texture; kernels compute positions with this number. */
-export const TEXEL_COLUMNS = 4096;
 
 const SMALLEST = 256;
-const TEXEL_ROW = 16 * TEXEL_COLUMNS; // bytes
 
 /** Rounds up to a size class: four classes per power of two, so at most a fifth is unused. */
 export function sizeClass(sizeBytes: number): number {
@@ -49,23 +37,31 @@ export function formatBytes(bytes: number): string {
 export class BufferPool {
   /** Bytes handed out now. */
   liveBytes = 0;
-  /** Bytes kept for reuse now. */
-  idleBytes = 0;
   /** The largest `liveBytes` seen. */
   peakBytes = 0;
   /** Buffers handed out now. */
   liveCount = 0;
+  /** How often {@link BufferPool.trim} freed memory: caches of bind groups go by it. */
+  trims = 0;
   /** The largest sum of live and idle bytes allowed. */
   readonly budgetBytes: number;
+  /** Copies of buffers for kernels that read texels. */
+  readonly texels: TexelCopies;
 
   readonly #gpu: Gpu;
   readonly #idle = new Map<number, GpuBuffer[]>();
-  readonly #idleTexels = new Map<string, Texels[]>();
+  #idleBufferBytes = 0;
   #nextId = 1;
 
   constructor(gpu: Gpu, budgetBytes: number) {
     this.#gpu = gpu;
     this.budgetBytes = budgetBytes;
+    this.texels = new TexelCopies(gpu, (bytes) => this.#makeRoom(bytes, "copies read as texels"));
+  }
+
+  /** Bytes kept for reuse now, copies that kernels read as texels included. */
+  get idleBytes(): number {
+    return this.#idleBufferBytes + this.texels.bytes;
   }
 
   /**
@@ -79,7 +75,7 @@ export class BufferPool {
     const size = exact ? SMALLEST * Math.ceil(sizeBytes / SMALLEST) : sizeClass(sizeBytes);
     const reused = this.#idle.get(size)?.pop();
     if (reused) {
-      this.idleBytes -= size;
+      this.#idleBufferBytes -= size;
       this.#count(size);
       reused.usedBytes = sizeBytes;
       return reused;
@@ -95,56 +91,30 @@ export class BufferPool {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const raw = this.#gpu.device.createBuffer({ label: what, size, usage });
     this.#count(size);
-    return { raw, sizeBytes: size, usedBytes: sizeBytes, id: this.#nextId++ };
+    return { raw, sizeBytes: size, usedBytes: sizeBytes, id: this.#nextId++, version: 0 };
   }
 
   /** Takes a buffer back for reuse. */
   give(buffer: GpuBuffer): void {
     this.liveBytes -= buffer.sizeBytes;
     this.liveCount--;
-    this.idleBytes += buffer.sizeBytes;
-    const list = this.#idle.get(buffer.sizeBytes);
-    if (list) list.push(buffer);
-    else this.#idle.set(buffer.sizeBytes, [buffer]);
+    this.#idleBufferBytes += buffer.sizeBytes;
+    let list = this.#idle.get(buffer.sizeBytes);
+    if (!list) this.#idle.set(buffer.sizeBytes, list = []);
+    // Falling ids, so that the lowest is handed out next: equal steps then get equal buffers and bind groups.
+    let at = list.length;
+    while (at > 0 && list[at - 1].id < buffer.id) at--;
+    list.splice(at, 0, buffer);
   }
 
-  /**
-   * A texture of at least `sizeBytes`, contents undefined. It serves one launch and is given back at once, so it
-   * counts as idle memory, within the budget.
-   *
-   * @throws {ResourceError} As {@link take}
-   */
-  takeTexels(sizeBytes: number, format: TexelFormat): Texels {
-    const rows = Math.ceil(sizeClass(sizeBytes) / TEXEL_ROW);
-    const size = rows * TEXEL_ROW;
-    const reused = this.#idleTexels.get(`${format} ${size}`)?.pop();
-    if (reused) {
-      this.idleBytes -= size;
-      return reused;
-    }
-    this.#makeRoom(size, "a copy that kernels read as texels");
-    const usage = GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST;
-    const raw = this.#gpu.device.createTexture({ size: [TEXEL_COLUMNS, rows], format, usage });
-    return { raw, view: raw.createView(), sizeBytes: size, format };
-  }
-
-  /** Takes a texture back for reuse. */
-  giveTexels(texels: Texels): void {
-    this.idleBytes += texels.sizeBytes;
-    const key = `${texels.format} ${texels.sizeBytes}`;
-    const list = this.#idleTexels.get(key);
-    if (list) list.push(texels);
-    else this.#idleTexels.set(key, [texels]);
-  }
-
-  /** Frees every idle buffer and texture. */
+  /** Frees every idle buffer and every copy that no launch in hand reads. */
   trim(): void {
     this.#gpu.flush();
+    this.trims++;
     for (const list of this.#idle.values()) for (const buffer of list) buffer.raw.destroy();
-    for (const list of this.#idleTexels.values()) for (const texels of list) texels.raw.destroy();
     this.#idle.clear();
-    this.#idleTexels.clear();
-    this.idleBytes = 0;
+    this.#idleBufferBytes = 0;
+    this.texels.trim();
   }
 
   #makeRoom(size: number, what: string): void {

@@ -1,6 +1,6 @@
 // What a WGSL file declares for its launches: bindings and params, read from the text.
 
-import type { TexelFormat } from "./buffers.ts";
+import type { TexelFormat } from "./texel_copies.ts";
 
 /** A binding of group 0. */
 export interface Declared {

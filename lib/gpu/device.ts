@@ -3,8 +3,10 @@
 // seen, the cost of a submit is that of several dispatches.
 
 import { ResourceError } from "../errors.ts";
-import { BufferPool, type GpuBuffer, TEXEL_COLUMNS, type Texels } from "./buffers.ts";
+import { BufferPool, type GpuBuffer } from "./buffers.ts";
+import { BatchParams } from "./params.ts";
 import { Profile } from "./profile.ts";
+import { TEXEL_COLUMNS, type Texels } from "./texel_copies.ts";
 import type { Work } from "./timings.ts";
 import { readTuned, type Tuned, tunedKey } from "./tuned.ts";
 
@@ -138,6 +140,8 @@ export class Gpu {
   readonly buffers: BufferPool;
   /** Times per kernel, when opened with `profile`. */
   readonly profile: Profile | undefined;
+  /** Params of the launches in the open batch. */
+  readonly params: BatchParams;
   /** What was measured on this adapter before; nothing unless {@link openDevice} found it. */
   tuned: Tuned;
   /** Dispatches recorded so far. */
@@ -146,6 +150,7 @@ export class Gpu {
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #pending = 0;
+  readonly #offset = new Uint32Array(1);
   #failure: Error | undefined;
   #closed = false;
   #afterSubmit: (() => void)[] = [];
@@ -165,6 +170,7 @@ export class Gpu {
     this.adapter = adapter;
     this.subgroupSize = subgroupSize;
     this.subgroupLine = subgroupLine;
+    this.params = new BatchParams(device, MAX_PENDING);
     this.buffers = new BufferPool(this, options.budgetBytes ?? DEFAULT_BUDGET);
     this.profile = options.profile ? new Profile(device, adapter.name) : undefined;
     this.tuned = { key: tunedKey(adapter, device.adapterInfo), tables: {} };
@@ -176,6 +182,11 @@ export class Gpu {
     device.lost.then((info) => {
       if (!this.#closed) this.fail(lost(info.message));
     });
+  }
+
+  /** Whether kernels read copies of their inputs as texels: software adapters load those faster than storage. */
+  get readsTexels(): boolean {
+    return this.adapter.software;
   }
 
   /** Largest range one binding may cover, in bytes. */
@@ -209,10 +220,11 @@ export class Gpu {
     if (this.#closed) throw new Error("Cannot use a closed device");
   }
 
-  /** Records one dispatch; `work` is for the profile. */
+  /** Records one dispatch; `offset` is that of the bind group's dynamic buffer, if any; `work` is for the profile. */
   dispatch(
     pipeline: GPUComputePipeline,
     bindGroup: GPUBindGroup,
+    offset: number | undefined,
     grid: readonly number[],
     label: string,
     work?: Work,
@@ -224,7 +236,11 @@ export class Gpu {
       timestampWrites ? { timestampWrites } : {},
     );
     pass.setPipeline(pipeline);
-    pass.setBindGroup(0, bindGroup);
+    if (offset === undefined) pass.setBindGroup(0, bindGroup);
+    else {
+      this.#offset[0] = offset;
+      pass.setBindGroup(0, bindGroup, this.#offset, 0, 1);
+    }
     pass.dispatchWorkgroups(grid[0] ?? 1, grid[1] ?? 1, grid[2] ?? 1);
     this.#batch.add(label);
     this.dispatches++;
@@ -240,6 +256,7 @@ export class Gpu {
     toOffset: number,
     sizeBytes: number,
   ): void {
+    to.version++;
     this.#command("copy", 2 * sizeBytes, (encoder) => {
       encoder.copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
     });
@@ -265,12 +282,14 @@ export class Gpu {
 
   /** Records setting a whole buffer to zero. */
   clear(buffer: GpuBuffer): void {
+    buffer.version++;
     this.#command("clear", buffer.sizeBytes, (encoder) => encoder.clearBuffer(buffer.raw));
   }
 
   /** Writes host bytes to a buffer, after everything recorded so far. */
   write(buffer: GpuBuffer, data: ArrayBufferView, offset = 0): void {
     this.flush(); // queue writes overtake recorded work that was not submitted
+    buffer.version++;
     const done = this.profile?.host("upload", { bytes: data.byteLength });
     const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     const even = bytes.byteLength & ~3;
@@ -290,6 +309,7 @@ export class Gpu {
     if (!this.#encoder) return;
     this.#endPass();
     this.profile?.resolve(this.#encoder);
+    this.params.submit();
     this.device.queue.submit([this.#encoder.finish()]);
     this.profile?.submitted();
     const kernels = [...this.#batch].join(", ");

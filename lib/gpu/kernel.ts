@@ -1,10 +1,13 @@
 // WGSL text → bindings, params and knobs read from it → pipelines cached per device and knobs → dispatch.
 // Everything is matched by the names the WGSL file declares. What a file declares as `texture_2d<f32>` or `<u32>` is
-// read from a copy of the buffer: software adapters load texels several times faster than storage.
+// read from a copy of the buffer: software adapters load texels several times faster than storage. There, read-only
+// storage is rewritten to texels (see texel_loads.ts).
 
-import type { GpuBuffer, TexelFormat, Texels } from "./buffers.ts";
+import type { GpuBuffer } from "./buffers.ts";
 import { type Declared, type Field, readBindings, readFields } from "./declarations.ts";
 import type { Gpu } from "./device.ts";
+import { TEXEL_COLUMNS, type TexelFormat } from "./texel_copies.ts";
+import { readTexels } from "./texel_loads.ts";
 import type { Work } from "./timings.ts";
 import { workOf } from "./work.ts";
 
@@ -21,6 +24,8 @@ export interface KernelSource<Knob extends string> {
   knobs?: readonly Knob[];
   /** True if it uses subgroup builtins. */
   subgroups?: boolean;
+  /** False if it reads little of what it binds, so that copying that to texels would cost more than it saves. */
+  texels?: boolean;
 }
 
 /** One launch. */
@@ -30,6 +35,8 @@ export interface Launch<Knob extends string> {
   knobs?: { readonly [K in Knob]?: number | string };
   /** Replaces the kernel's parts: how variants are chosen. */
   parts?: readonly string[];
+  /** False if this launch reads little of what it binds: see {@link KernelSource.texels}. */
+  texels?: boolean;
   /** Workgroups along x, y, z. */
   grid: readonly number[];
   /** For the profile: arithmetic, and bytes where they are not those of all it binds. */
@@ -39,15 +46,23 @@ export interface Launch<Knob extends string> {
 interface Built {
   pipeline: GPUComputePipeline;
   layout: GPUBindGroupLayout;
+  /** Bindings as this variant declares them. */
+  declared: readonly Declared[];
+  id: number;
 }
 
-/** Per device: pipelines by kernel, knobs and parts; uniform buffers by contents. */
+/** Per device: pipelines by kernel, knobs and parts; bind groups by what they bind. */
 interface DeviceCache {
   pipelines: Map<string, Built>;
-  uniforms: Map<string, GPUBuffer>;
+  groups: Map<string, GPUBindGroup>;
+  /** The pool's `trims` when `groups` was last emptied. */
+  trims: number;
+  nextId: number;
 }
 
-const MAX_UNIFORMS = 4096;
+const MAX_GROUPS_KEPT = 8192;
+/** Below so many bytes read, copying to texels costs more than slow loads. */
+const FEW_BYTES = 4096;
 const OFFSET_STEP = 256; // bytes: what every adapter allows
 const caches = new WeakMap<Gpu, DeviceCache>();
 const partIds = new Map<string, number>();
@@ -118,62 +133,93 @@ export class Kernel<Knob extends string = never> {
 
   /** Compiles ahead of the first launch. */
   prepare(gpu: Gpu, knobs: Launch<Knob>["knobs"] = {}, parts?: readonly string[]): void {
-    this.#build(gpu, knobs as Record<string, number | string>, parts ?? this.#source.parts ?? []);
+    const texels = gpu.readsTexels && this.#source.texels !== false;
+    const given = knobs as Record<string, number | string>;
+    this.#build(gpu, given, parts ?? this.#source.parts ?? [], texels);
   }
 
   /** @throws {TypeError} If a buffer or param the WGSL declares is missing */
   run(gpu: Gpu, launch: Launch<Knob>): void {
     const knobs = (launch.knobs ?? {}) as Record<string, number | string>;
     const parts = launch.parts ?? this.#source.parts ?? [];
-    const { pipeline, layout } = this.#build(gpu, knobs, parts);
-    const copies: Texels[] = [];
+    const built = this.#build(gpu, knobs, parts, this.#wantsTexels(gpu, launch));
+    const most = gpu.device.limits.maxComputeWorkgroupsPerDimension;
+    if (launch.grid.some((groups) => !(groups <= most))) {
+      throw new RangeError(
+        `internal: kernel "${this.name}" is launched on (${launch.grid.join(", ")}) workgroups, ` +
+          `an axis holds ${most}`,
+      );
+    }
+    if (gpu.params.full) gpu.flush();
     try {
-      const entries: GPUBindGroupEntry[] = this.#declared.map(({ name, index, type }) => {
-        if (type === "uniform") {
-          return { binding: index, resource: { buffer: this.#uniform(gpu, launch.params ?? {}) } };
-        }
-        const given = launch.buffers[name];
-        if (!given) {
-          const names = this.#declared.map((d) => d.name).join(", ");
-          throw new TypeError(
-            `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
-          );
-        }
-        if (given.sizeBytes > gpu.maxBindingBytes) {
-          throw new TypeError(
-            `internal: kernel "${this.name}" binds ${given.sizeBytes} bytes as "${name}", ` +
-              `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
-          );
-        }
-        if (isTexels(type)) {
-          copies.push(copyOf(gpu, given, type));
-          return { binding: index, resource: copies.at(-1)!.view };
-        }
-        if ("raw" in given) return { binding: index, resource: { buffer: given.raw } };
-        if (given.offset % OFFSET_STEP !== 0) {
-          throw new TypeError(
-            `internal: kernel "${this.name}" binds "${name}" from byte ${given.offset}, ` +
-              `no multiple of ${OFFSET_STEP}`,
-          );
-        }
-        const { buffer, offset, sizeBytes } = given;
-        return { binding: index, resource: { buffer: buffer.raw, offset, size: sizeBytes } };
-      });
+      const group = this.#bind(gpu, built, launch);
       this.#refuseSharing(launch.buffers);
-      const most = gpu.device.limits.maxComputeWorkgroupsPerDimension;
-      if (launch.grid.some((groups) => !(groups <= most))) {
-        throw new RangeError(
-          `internal: kernel "${this.name}" is launched on (${
-            launch.grid.join(", ")
-          }) workgroups, ` +
-            `an axis holds ${most}`,
+      const offset = this.#fields.length > 0
+        ? this.#putParams(gpu, launch.params ?? {})
+        : undefined;
+      gpu.dispatch(built.pipeline, group, offset, launch.grid, this.name, this.#work(gpu, launch));
+    } finally {
+      gpu.buffers.texels.release();
+    }
+    for (const { name } of this.#written) bufferOf(launch.buffers[name]).version++;
+  }
+
+  /** Whether the variant that reads texels is worth its copies. */
+  #wantsTexels(gpu: Gpu, { buffers, texels }: Launch<Knob>): boolean {
+    if (!gpu.readsTexels || (texels ?? this.#source.texels) === false) return false;
+    let bytes = 0;
+    for (const { name } of this.#read) bytes += buffers[name]?.sizeBytes ?? 0;
+    return bytes >= FEW_BYTES;
+  }
+
+  #bind(gpu: Gpu, built: Built, launch: Launch<Knob>): GPUBindGroup {
+    let key = `${built.id}`;
+    const entries = built.declared.map(({ name, index, type }): GPUBindGroupEntry => {
+      if (type === "uniform") {
+        return { binding: index, resource: { buffer: gpu.params.buffer, size: this.#paramBytes } };
+      }
+      const given = launch.buffers[name];
+      if (!given) {
+        const names = built.declared.map((d) => d.name).join(", ");
+        throw new TypeError(
+          `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
         );
       }
-      const group = gpu.device.createBindGroup({ label: this.name, layout, entries });
-      gpu.dispatch(pipeline, group, launch.grid, this.name, this.#work(gpu, launch));
-    } finally {
-      for (const copy of copies) gpu.buffers.giveTexels(copy); // the queue reuses them in order
+      if (given.sizeBytes > gpu.maxBindingBytes) {
+        throw new TypeError(
+          `internal: kernel "${this.name}" binds ${given.sizeBytes} bytes as "${name}", ` +
+            `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
+        );
+      }
+      const { buffer, offset, sizeBytes } = "raw" in given
+        ? { buffer: given, offset: 0, sizeBytes: given.sizeBytes }
+        : given;
+      if (isTexels(type)) {
+        const texels = gpu.buffers.texels.of(buffer, offset, sizeBytes, type);
+        key += ` t${texels.id}`;
+        return { binding: index, resource: texels.view };
+      }
+      if (offset % OFFSET_STEP !== 0) {
+        throw new TypeError(
+          `internal: kernel "${this.name}" binds "${name}" from byte ${offset}, ` +
+            `no multiple of ${OFFSET_STEP}`,
+        );
+      }
+      key += ` ${buffer.id}+${offset}:${sizeBytes}`;
+      return { binding: index, resource: { buffer: buffer.raw, offset, size: sizeBytes } };
+    });
+    const cache = cacheOf(gpu);
+    if (cache.trims !== gpu.buffers.trims || cache.groups.size >= MAX_GROUPS_KEPT) {
+      cache.groups.clear(); // they would keep destroyed buffers
+      cache.trims = gpu.buffers.trims;
     }
+    let group = cache.groups.get(key);
+    if (!group) {
+      const { layout } = built;
+      group = gpu.device.createBindGroup({ label: this.name, layout, entries });
+      cache.groups.set(key, group);
+    }
+    return group;
   }
 
   #work(gpu: Gpu, { buffers, work }: Launch<Knob>): Work | undefined {
@@ -185,8 +231,8 @@ export class Kernel<Knob extends string = never> {
   /** WebGPU would drop the whole batch; here the kernel has a name. */
   #refuseSharing(buffers: Record<string, Binding>): void {
     for (const written of this.#written) {
-      const id = idOf(buffers[written.name]);
-      const read = this.#read.find(({ name }) => idOf(buffers[name]) === id);
+      const into = bufferOf(buffers[written.name]);
+      const read = this.#read.find(({ name }) => bufferOf(buffers[name]) === into);
       if (read) {
         throw new TypeError(
           `internal: kernel "${this.name}" writes "${written.name}" into the buffer it reads as ` +
@@ -196,9 +242,14 @@ export class Kernel<Knob extends string = never> {
     }
   }
 
-  #build(gpu: Gpu, knobs: Record<string, number | string>, parts: readonly string[]): Built {
+  #build(
+    gpu: Gpu,
+    knobs: Record<string, number | string>,
+    parts: readonly string[],
+    texels: boolean,
+  ): Built {
     const cache = cacheOf(gpu);
-    let key = `${partId(this.#source.main)}`;
+    let key = `${partId(this.#source.main)}${texels ? "t" : ""}`;
     for (const name in knobs) key += `|${name}=${knobs[name]}`;
     for (const part of parts) key += `|${partId(part)}`;
     const known = cache.pipelines.get(key);
@@ -210,12 +261,12 @@ export class Kernel<Knob extends string = never> {
         `internal: kernel "${this.name}" binds ${used} buffers, the adapter allows ${most}`,
       );
     }
-    const { code, constants } = this.#specialize(gpu, knobs, parts);
+    const { code, constants, declared } = this.#specialize(gpu, knobs, parts, texels);
     gpu.device.pushErrorScope("validation");
     let scope: Promise<GPUError | null>;
     let built: Built & { module: GPUShaderModule };
     try {
-      built = this.#compile(gpu, code, constants);
+      built = { ...this.#compile(gpu, code, constants, declared), declared, id: cache.nextId++ };
     } finally {
       scope = gpu.device.popErrorScope();
     }
@@ -224,15 +275,22 @@ export class Kernel<Knob extends string = never> {
     return built;
   }
 
-  #compile(gpu: Gpu, code: string, constants: Record<string, number>) {
+  #compile(
+    gpu: Gpu,
+    code: string,
+    constants: Record<string, number>,
+    declared: readonly Declared[],
+  ) {
     const module = gpu.device.createShaderModule({ label: this.name, code });
     const layout = gpu.device.createBindGroupLayout({
       label: this.name,
-      entries: this.#declared.map(({ index, type }) => ({
+      entries: declared.map(({ index, type }) => ({
         binding: index,
         visibility: GPUShaderStage.COMPUTE,
         ...(isTexels(type)
           ? { texture: { sampleType: SAMPLE_TYPES[type] } }
+          : type === "uniform"
+          ? { buffer: { type, hasDynamicOffset: true, minBindingSize: this.#paramBytes } }
           : { buffer: { type } }),
       })),
     });
@@ -268,9 +326,15 @@ export class Kernel<Knob extends string = never> {
     return new Error(`internal: kernel "${this.name}" ${what}`);
   }
 
-  #specialize(gpu: Gpu, knobs: Record<string, number | string>, parts: readonly string[]) {
+  #specialize(
+    gpu: Gpu,
+    knobs: Record<string, number | string>,
+    parts: readonly string[],
+    texels: boolean,
+  ) {
     let { main } = this.#source;
     let enable = this.#source.subgroups ? gpu.subgroupLine : "";
+    main = main.replace("const COLUMNS = 4096u;", `const COLUMNS = ${TEXEL_COLUMNS}u;`);
     const constants: Record<string, number> = {};
     for (const [name, value] of Object.entries(knobs)) {
       const found = knobPattern(name).exec(main);
@@ -284,48 +348,39 @@ export class Kernel<Knob extends string = never> {
       else main = main.replace(found[0], `${found[1]} ${name}${found[2]}= ${value};`);
       if (value === "f16") enable += "enable f16;";
     }
-    return { code: [enable + main, ...parts].join("\n"), constants };
+    if (!texels) {
+      return { code: [enable + main, ...parts].join("\n"), constants, declared: this.#declared };
+    }
+    const { files, loads, declared } = readTexels(main, parts, this.#declared);
+    return { code: enable + [...files, loads].join("\n"), constants, declared };
   }
 
-  /** Uniform buffers are immutable and shared by contents: a step repeats the same few hundred. */
-  #uniform(gpu: Gpu, params: Record<string, number>): GPUBuffer {
-    const { uniforms } = cacheOf(gpu);
-    let key = `${partId(this.#source.main)}`;
-    for (const { name } of this.#fields) {
-      const value = params[name];
-      if (value === undefined) {
-        const names = this.#fields.map((f) => f.name).join(", ");
-        throw new TypeError(
-          `Cannot run kernel "${this.name}": no param "${name}" (it takes ${names})`,
-        );
-      }
-      key += `,${value}`;
-    }
-    const known = uniforms.get(key);
-    if (known) return known;
-    if (uniforms.size >= MAX_UNIFORMS) forgetOldest(gpu, uniforms);
-    const view = new DataView(
-      new ArrayBuffer(Math.max(16, 16 * Math.ceil(this.#fields.length / 4))),
-    );
-    this.#fields.forEach(({ name, type }, i) => {
-      const value = params[name];
-      if (type !== "f32" && !fits(value, type)) {
-        throw new RangeError(
-          `internal: kernel "${this.name}" takes a ${type} "${name}", not ${value}`,
-        );
-      }
-      if (type === "f32") view.setFloat32(4 * i, value, true);
-      else if (type === "i32") view.setInt32(4 * i, value, true);
-      else view.setUint32(4 * i, value, true);
+  /** Where the launch's params stand in the batch's. */
+  #putParams(gpu: Gpu, params: Record<string, number>): number {
+    return gpu.params.put((view) => {
+      this.#fields.forEach(({ name, type }, i) => {
+        const value = params[name];
+        if (value === undefined) {
+          const names = this.#fields.map((f) => f.name).join(", ");
+          throw new TypeError(
+            `Cannot run kernel "${this.name}": no param "${name}" (it takes ${names})`,
+          );
+        }
+        if (type !== "f32" && !fits(value, type)) {
+          throw new RangeError(
+            `internal: kernel "${this.name}" takes a ${type} "${name}", not ${value}`,
+          );
+        }
+        if (type === "f32") view.setFloat32(4 * i, value, true);
+        else if (type === "i32") view.setInt32(4 * i, value, true);
+        else view.setUint32(4 * i, value, true);
+      });
     });
-    const buffer = gpu.device.createBuffer({
-      label: this.name,
-      size: view.byteLength,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
-    gpu.device.queue.writeBuffer(buffer, 0, view); // no recorded work knows this buffer yet
-    uniforms.set(key, buffer);
-    return buffer;
+  }
+
+  /** Bytes of its `Params`. */
+  get #paramBytes(): number {
+    return 16 * Math.ceil(this.#fields.length / 4);
   }
 }
 
@@ -335,23 +390,16 @@ function isTexels(type: Declared["type"]): type is TexelFormat {
   return Object.hasOwn(SAMPLE_TYPES, type);
 }
 
-function copyOf(gpu: Gpu, binding: Binding, format: TexelFormat): Texels {
-  const { buffer, offset, sizeBytes } = "raw" in binding
-    ? { buffer: binding, offset: 0, sizeBytes: binding.sizeBytes }
-    : binding;
-  const texels = gpu.buffers.takeTexels(sizeBytes, format);
-  gpu.copyToTexels(buffer, offset, sizeBytes, texels);
-  return texels;
-}
-
 function cacheOf(gpu: Gpu): DeviceCache {
   let cache = caches.get(gpu);
-  if (!cache) caches.set(gpu, cache = { pipelines: new Map(), uniforms: new Map() });
+  if (cache) return cache;
+  cache = { pipelines: new Map(), groups: new Map(), trims: 0, nextId: 0 };
+  caches.set(gpu, cache);
   return cache;
 }
 
-function idOf(binding: Binding): number {
-  return "raw" in binding ? binding.id : binding.buffer.id;
+function bufferOf(binding: Binding): GpuBuffer {
+  return "raw" in binding ? binding : binding.buffer;
 }
 
 function partId(part: string): number {
@@ -363,15 +411,6 @@ function partId(part: string): number {
 function fits(value: number, type: "u32" | "i32"): boolean {
   const [low, high] = type === "u32" ? [0, 2 ** 32] : [-(2 ** 31), 2 ** 31];
   return Number.isInteger(value) && value >= low && value < high;
-}
-
-function forgetOldest(gpu: Gpu, uniforms: Map<string, GPUBuffer>): void {
-  let left = MAX_UNIFORMS / 2;
-  for (const [key, buffer] of uniforms) {
-    if (left-- <= 0) break;
-    uniforms.delete(key);
-    gpu.afterSubmit(() => buffer.destroy());
-  }
 }
 
 function knobPattern(name: string): RegExp {

@@ -14,14 +14,23 @@ import { Tensor } from "../tensor.ts";
 import { columns } from "./columns.ts";
 import { columnSum } from "./column_sum.ts";
 
-const write = new Kernel("cache_write", { main: writeCode, knobs: ["BLOCK"] });
-const scoresKernel = new Kernel("cache_scores", { main: scoresCode, knobs: ["BLOCK", "PAGE"] });
+const write = new Kernel("cache_write", { main: writeCode, knobs: ["BLOCK"], texels: false });
+const scoresKernel = new Kernel("cache_scores", {
+  main: scoresCode,
+  knobs: ["BLOCK", "PAGE"],
+  texels: false,
+});
 const softmaxKernel = new Kernel("cache_softmax", {
+  texels: false,
   main: softmaxCode,
   parts: [rowReduce, pack4],
   knobs: ["BLOCK", "LANES"],
 });
-const mixKernel = new Kernel("cache_mix", { main: mixCode, knobs: ["BLOCK", "PAGE"] });
+const mixKernel = new Kernel("cache_mix", {
+  main: mixCode,
+  knobs: ["BLOCK", "PAGE"],
+  texels: false,
+});
 
 /** Tokens per page. */
 export const PAGE = 32;

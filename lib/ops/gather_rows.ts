@@ -28,6 +28,7 @@ const packedKernel = new Kernel("gather_packed", {
   main: packedCode,
   parts: [UNPACK_PARTS.int4],
   knobs: ["BLOCK"],
+  texels: false, // of a whole vocabulary, a few rows are read
 });
 
 const BLOCK = 64;
@@ -58,6 +59,7 @@ function gather(x: Tensor, indices: Tensor, count: number): Tensor {
           y: rowBinding(y, count, made),
         },
         params: { n, cols, first: seen.start, count: seen.count },
+        texels: 2 * made.count > seen.count,
         knobs: { BLOCK, pack },
         grid: foldGrid(Math.ceil(n / BLOCK)),
         work: { bytes: 4 * made.count * (2 * x.size / rows + 1) }, // the rows it picks, not all of x

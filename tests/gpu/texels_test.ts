@@ -1,91 +1,165 @@
-// Buffers that kernels read as texels: copied whole or in part, folded onto rows, and given back.
+// Read-only storage that software adapters read as texels: the rewritten WGSL, and the copies it reads.
 
 import assert from "node:assert/strict";
-import { openDevice } from "../../lib/gpu/device.ts";
+import { readBindings } from "../../lib/gpu/declarations.ts";
+import { type Gpu, openDevice } from "../../lib/gpu/device.ts";
 import { Kernel } from "../../lib/gpu/kernel.ts";
+import { readTexels } from "../../lib/gpu/texel_loads.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
 
-const code = (texel: "f32" | "u32") => `
+const copier = (type: string) => `
 struct Params { n: u32 }
-@group(0) @binding(0) var x: texture_2d<${texel}>;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<${texel}>>;
+@group(0) @binding(0) var<storage, read> x: array<${type}>;
+@group(0) @binding(1) var<storage, read_write> y: array<${type}>;
 @group(0) @binding(2) var<uniform> params: Params;
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x < params.n) { y[id.x] = textureLoad(x, vec2u(id.x % 4096u, id.x / 4096u), 0); }
-}`;
-const floats = new Kernel("texels_f32", { main: code("f32") });
-const words = new Kernel("texels_u32", { main: code("u32") });
+fn main(@builtin(global_invocation_id) id: vec3u) { if (id.x < params.n) { y[id.x] = x[id.x]; } }`;
+const types = { f32: 4, u32: 4, i32: 4, vec2f: 8, vec4f: 16, vec4i: 16, vec4u: 16 };
+const kernels = Object.keys(types).map((type) =>
+  [type, new Kernel(`texels_${type}`, { main: copier(type) })] as const
+);
+const vectors = new Kernel("texels_vectors", { main: copier("vec4f") });
 
-Deno.test(
-  "Kernel copies what is declared as a texture, rows and rest, bit by bit",
-  GPU_TEST,
-  async () => {
-    const gpu = await testGpu();
-    for (const texels of [1, 16, 4095, 4096, 4097, 9001]) {
-      const data = Uint32Array.from({ length: 4 * texels }, (_, i) => Math.imul(i, 2654435761));
-      const x = Tensor.from(gpu, data, [4 * texels]);
-      const y = Tensor.empty(gpu, [4 * texels], "u32");
-      const grid = [Math.ceil(texels / 64)];
-      words.run(gpu, { buffers: { x: x.buffer, y: y.buffer }, params: { n: texels }, grid });
-      assert.deepEqual(await y.read(), data, `${texels} texels`);
-      for (const t of [x, y]) t.dispose();
+Deno.test("every element type is read bit by bit, whole and from an offset", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  for (const words of [1024, 4096, 4100, 36004]) {
+    const data = Uint32Array.from(
+      { length: words },
+      (_, i) => Math.imul(i, 2654435761) & 0xbf7fffff,
+    );
+    const x = Tensor.from(gpu, data, [words]);
+    for (const [type, kernel] of kernels) {
+      const size = types[type as keyof typeof types] / 4;
+      const run = async (from: number) => {
+        const n = (words - from) / size;
+        const y = Tensor.empty(gpu, [words - from], "u32");
+        const bound = { buffer: x.buffer, offset: 4 * from, sizeBytes: 4 * (words - from) };
+        const buffers = { x: from > 0 ? bound : x.buffer, y: y.buffer };
+        kernel.run(gpu, { buffers, params: { n }, grid: [Math.ceil(n / 64)] });
+        assert.deepEqual(await y.read(), data.subarray(from), `${type}, ${words} words`);
+        y.dispose();
+      };
+      await run(0);
+      await run(512);
     }
-  },
-);
+    x.dispose();
+  }
+});
+
+Deno.test("a copy follows what is written to its buffer, by whichever way", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const n = 1024;
+  const x = Tensor.zeros(gpu, [4 * n]);
+  const y = Tensor.empty(gpu, [4 * n]);
+  const ones = Tensor.from(gpu, new Float32Array(4 * n).fill(1), [4 * n]);
+  const seen = async () => {
+    vectors.run(gpu, { buffers: { x: x.buffer, y: y.buffer }, params: { n }, grid: [16] });
+    return new Set(await y.floats());
+  };
+  assert.deepEqual(await seen(), new Set([0]));
+  gpu.write(x.buffer, new Float32Array(4 * n).fill(2));
+  assert.deepEqual(await seen(), new Set([2]), "write");
+  gpu.copy(ones.buffer, 0, x.buffer, 0, 16 * n);
+  assert.deepEqual(await seen(), new Set([1]), "copy");
+  gpu.clear(x.buffer);
+  assert.deepEqual(await seen(), new Set([0]), "clear");
+  vectors.run(gpu, { buffers: { x: ones.buffer, y: x.buffer }, params: { n }, grid: [16] });
+  assert.deepEqual(await seen(), new Set([1]), "kernel");
+});
+
+Deno.test("readTexels leaves comments, other names and parts with names of their own", () => {
+  const main = `// y = x[0]
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> odd: array<mat2x2f>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+fn main() { y[0] = x[u32(x[1])] + p.x[2] + odd[0][0].x; }`;
+  const parts = ["fn own(x: vec4f) -> f32 { return x[0]; }", "fn theirs() -> f32 { return x[3]; }"];
+  const { files, loads, declared } = readTexels(main, parts, readBindings(main));
+  const lines = files[0].split("\n");
+  assert.equal(lines[0], "// y = x[0]");
+  assert.equal(lines[1], "@group(0) @binding(0) var x: texture_2d<u32>;");
+  assert.equal(
+    lines[4],
+    "fn main() { y[0] = texel_of_x(u32(u32(texel_of_x(u32(1))))) + p.x[2] + odd[0][0].x; }",
+  );
+  assert.equal(files[1], parts[0]);
+  assert.equal(files[2], "fn theirs() -> f32 { return texel_of_x(u32(3)); }");
+  assert.match(loads, /^fn texel_of_x\(i: u32\) -> f32 \{/);
+  assert.deepEqual(declared.map(({ type }) => type), [
+    "rgba32uint",
+    "read-only-storage",
+    "storage",
+  ]);
+});
+
+/** A device of its own whose textures are counted; `undefined` where storage is read as it is. */
+async function counted(budgetBytes: number): Promise<{ gpu: Gpu; made: number[] } | undefined> {
+  const gpu = await openDevice({ budgetBytes });
+  if (!gpu.readsTexels) return gpu.close(), undefined;
+  const made: number[] = [];
+  const create = gpu.device.createTexture.bind(gpu.device);
+  gpu.device.createTexture = (descriptor) => {
+    made.push(1);
+    return create(descriptor);
+  };
+  return { gpu, made };
+}
 
 Deno.test(
-  "Kernel copies a range of a buffer, and may write the buffer it was copied from",
+  "copies are reused, counted against the budget, and freed by trim()",
   GPU_TEST,
   async () => {
-    const gpu = await testGpu();
-    const data = Float32Array.from({ length: 4096 }, (_, i) => i / 3);
-    const x = Tensor.from(gpu, data, [4096]);
-    const range = { buffer: x.buffer, offset: 4096, sizeBytes: 2048 };
-    floats.run(gpu, { buffers: { x: range, y: x.buffer }, params: { n: 128 }, grid: [2] });
-    const want = data.slice();
-    want.set(data.subarray(1024, 1536));
-    assert.deepEqual(await x.floats(), want);
-  },
-);
-
-Deno.test(
-  "textures are reused, counted against the budget, and freed by trim()",
-  GPU_TEST,
-  async () => {
-    const gpu = await openDevice({ budgetBytes: 2 ** 20 });
-    const made: number[] = [];
-    const create = gpu.device.createTexture.bind(gpu.device);
-    gpu.device.createTexture = (descriptor) => {
-      made.push(1);
-      return create(descriptor);
-    };
-    const x = Tensor.zeros(gpu, [1024]);
-    const y = Tensor.empty(gpu, [1024]);
+    const found = await counted(2 ** 20);
+    if (!found) return;
+    const { gpu, made } = found;
+    const x = Tensor.zeros(gpu, [4096]);
+    const y = Tensor.empty(gpu, [4096]);
     const run = () =>
-      floats.run(gpu, { buffers: { x: x.buffer, y: y.buffer }, params: { n: 256 }, grid: [4] });
-    const live = gpu.buffers.liveBytes;
+      vectors.run(gpu, { buffers: { x: x.buffer, y: y.buffer }, params: { n: 256 }, grid: [4] });
     for (let i = 0; i < 3; i++) run();
     assert.equal(made.length, 1, "one texture serves all launches");
-    assert.deepEqual([gpu.buffers.liveBytes, gpu.buffers.idleBytes], [live, 65536]);
+    assert.equal(gpu.buffers.idleBytes, 3 * 16384);
     gpu.buffers.trim();
     assert.equal(gpu.buffers.idleBytes, 0);
-    assert.throws(() => gpu.buffers.takeTexels(2 ** 20, "rgba32float"), {
-      name: "ResourceError",
-      message: /^Cannot allocate 1\.0 MiB for a copy that kernels read as texels: .* is in use$/,
-    });
     run();
+    const large = Tensor.zeros(gpu, [160_000]);
     assert.throws(
-      () => floats.run(gpu, { buffers: { x: x.buffer }, params: { n: 1 }, grid: [1] }),
+      () =>
+        vectors.run(gpu, {
+          buffers: { x: large.buffer, y: y.buffer },
+          params: { n: 4 },
+          grid: [1],
+        }),
       {
-        name: "TypeError",
-        message: 'Cannot run kernel "texels_f32": no buffer for "y" (it binds x, y, params)',
+        name: "ResourceError",
+        message: /^Cannot allocate .* for copies read as texels: .* is in use$/,
       },
     );
-    const memory = [gpu.buffers.liveBytes, gpu.buffers.idleBytes];
-    assert.deepEqual(memory, [live, 65536], "a launch that fails gives its copies back");
     await gpu.settle();
+    gpu.close();
+  },
+);
+
+Deno.test(
+  "launches over the same buffers share one bind group, whatever their params",
+  GPU_TEST,
+  async () => {
+    const gpu = await openDevice({ budgetBytes: 2 ** 24 });
+    let groups = 0;
+    const create = gpu.device.createBindGroup.bind(gpu.device);
+    gpu.device.createBindGroup = (descriptor) => {
+      groups++;
+      return create(descriptor);
+    };
+    const x = Tensor.from(gpu, new Float32Array(4096).fill(3), [4096]);
+    const y = Tensor.zeros(gpu, [4096]);
+    for (const n of [1, 2, 3, 64]) {
+      vectors.run(gpu, { buffers: { x: x.buffer, y: y.buffer }, params: { n }, grid: [1] });
+    }
+    assert.equal(groups, 1);
+    const values = await y.floats();
+    assert.equal(values.filter((v) => v === 3).length, 256, "each launch had its own params");
     gpu.close();
   },
 );

@@ -1,0 +1,119 @@
+// Copies of buffers as textures, which software adapters read several times faster. A copy stays until its buffer is
+// written or room is needed: weights and activations are read by several kernels of a step.
+
+import { type GpuBuffer, sizeClass } from "./buffers.ts";
+import type { Gpu } from "./device.ts";
+
+/** A texture with a copy of part of a buffer, 16 bytes to a texel, {@link TEXEL_COLUMNS} to a row. */
+export interface Texels {
+  readonly raw: GPUTexture;
+  readonly view: GPUTextureView;
+  readonly sizeBytes: number;
+  readonly format: TexelFormat;
+  /** Distinguishes textures in cache keys. */
+  readonly id: number;
+}
+
+/** What a texel is read as: four floats or four unsigned integers. */
+export type TexelFormat = "rgba32float" | "rgba32uint";
+
+/** Texels in a row of a {@link Texels} texture; kernels compute positions with this number. */
+export const TEXEL_COLUMNS = 1024;
+
+const TEXEL_ROW = 16 * TEXEL_COLUMNS; // bytes
+/** Copies kept beyond the launch in hand, in bytes, at most: beyond that the least recently read go. */
+const KEPT_BYTES = 2 ** 27;
+
+interface Copy {
+  texels: Texels;
+  buffer: GpuBuffer;
+  version: number;
+}
+
+/** The copies of one device. */
+export class TexelCopies {
+  /** Bytes of all textures. */
+  bytes = 0;
+
+  readonly #gpu: Gpu;
+  readonly #makeRoom: (bytes: number) => void;
+  /** By buffer, range and format, the most recently read last. */
+  readonly #copies = new Map<string, Copy>();
+  readonly #idle = new Map<string, Texels[]>();
+  /** Those of the launch in hand. */
+  readonly #held = new Set<Texels>();
+  #keptBytes = 0;
+  #nextId = 1;
+
+  /** @param makeRoom called before a texture is made; throws if the budget does not allow it */
+  constructor(gpu: Gpu, makeRoom: (bytes: number) => void) {
+    this.#gpu = gpu;
+    this.#makeRoom = makeRoom;
+  }
+
+  /**
+   * The texels of `sizeBytes` bytes of a buffer from `offset`, copied unless an up-to-date copy exists. It is held
+   * until {@link TexelCopies.release}.
+   *
+   * @throws {ResourceError} As `BufferPool.take`
+   */
+  of(buffer: GpuBuffer, offset: number, sizeBytes: number, format: TexelFormat): Texels {
+    const key = `${buffer.id} ${offset} ${sizeBytes} ${format}`;
+    const known = this.#copies.get(key);
+    const texels = known?.texels ?? this.#take(sizeBytes, format);
+    this.#held.add(texels);
+    if (known) this.#copies.delete(key);
+    else this.#keptBytes += texels.sizeBytes;
+    this.#copies.set(key, { texels, buffer, version: buffer.version });
+    if (known?.version !== buffer.version) {
+      this.#gpu.copyToTexels(buffer, offset, sizeBytes, texels);
+    }
+    return texels;
+  }
+
+  /** Ends a launch: the queue runs in order, so its textures may be reused for later copies. */
+  release(): void {
+    this.#held.clear();
+    for (const [key, { texels }] of this.#copies) {
+      if (this.#keptBytes <= KEPT_BYTES) break;
+      this.#copies.delete(key);
+      this.#keptBytes -= texels.sizeBytes;
+      const kind = `${texels.format} ${texels.sizeBytes}`;
+      const list = this.#idle.get(kind);
+      if (list) list.push(texels);
+      else this.#idle.set(kind, [texels]);
+    }
+  }
+
+  /** Frees all but what the launch in hand reads; what was recorded must have been submitted. */
+  trim(): void {
+    for (const list of this.#idle.values()) for (const texels of list) this.#destroy(texels);
+    this.#idle.clear();
+    for (const [key, { texels }] of this.#copies) {
+      if (this.#held.has(texels)) continue;
+      this.#copies.delete(key);
+      this.#keptBytes -= texels.sizeBytes;
+      this.#destroy(texels);
+    }
+  }
+
+  #destroy(texels: Texels): void {
+    texels.raw.destroy();
+    this.bytes -= texels.sizeBytes;
+  }
+
+  #take(sizeBytes: number, format: TexelFormat): Texels {
+    const bytes = sizeClass(sizeBytes);
+    const needed = Math.ceil(bytes / TEXEL_ROW);
+    // llvmpipe compiles a kernel anew for textures whose height is a power of two: none is.
+    const rows = Math.max(3, Number.isInteger(Math.log2(needed)) ? needed + 1 : needed);
+    const size = TEXEL_ROW * rows;
+    const reused = this.#idle.get(`${format} ${size}`)?.pop();
+    if (reused) return reused;
+    this.#makeRoom(size);
+    const usage = GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST;
+    const raw = this.#gpu.device.createTexture({ size: [TEXEL_COLUMNS, rows], format, usage });
+    this.bytes += size;
+    return { raw, view: raw.createView(), sizeBytes: size, format, id: this.#nextId++ };
+  }
+}
