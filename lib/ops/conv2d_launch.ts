@@ -11,7 +11,7 @@ import unpackCode from "../../kernels/conv2d_unpack.wgsl" with { type: "text" };
 import { foldGrid, Kernel } from "../gpu/kernel.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
-import { convBands, type GatherSizes } from "./conv2d_bands.ts";
+import { convBands, convWork, type GatherSizes } from "./conv2d_bands.ts";
 import { countRows, type ImageRows, rowsBinding } from "./image_rows.ts";
 
 const knobs = ["ADD"] as const;
@@ -178,6 +178,7 @@ export function convolveRows(packed: PackedConv, x: RowsAt, y: RowsAt, add = fal
       left: s.left,
     },
     grid: foldGrid(variant === "plain" ? Math.ceil(tiles / 64) : tiles),
+    work: { flop: 2 * convWork(s, countRows(y.rows)) / s.divide ** 2 }, // channels in whole quads
   };
   const kernel = variant === "plain" ? gatherKernel : gatherSubgroup;
   kernel.run(weight.gpu, { ...launch, knobs: { ADD: Number(add) } });
@@ -261,6 +262,7 @@ export function weightGradient(
       left: s.left,
     },
     grid: foldGrid(subgroup ? groups : Math.ceil(groups / 64)),
+    work: { flop: 2 * rows * s.outWidth * taps * 16 * inQuads * outQuads },
   });
 
   const dweight = Tensor.empty(x.gpu, [s.O, s.C, s.kernel, s.kernel]);
