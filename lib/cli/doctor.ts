@@ -1,13 +1,14 @@
 // `deno task doctor`: what this machine offers, whether every kernel family computes here what it should, and
 // what to type where something is missing.
 
-import { EXIT, ResourceError } from "../errors.ts";
+import { EXIT, ResourceError, UsageError } from "../errors.ts";
 import { type Gpu, openDevice } from "../gpu/device.ts";
 import type { Row } from "../parity/compare.ts";
 import { checkFamilies } from "../parity/families.ts";
 import { type CommandSpec, type Context, runCommand } from "./command.ts";
 import { adapterFactsOf } from "./doctor_adapter.ts";
 import { installedKernel } from "./doctor_notebook.ts";
+import { tune } from "./doctor_tune.ts";
 import type { Flags } from "./flags.ts";
 import { type Finding, look, repairFor } from "./setup.ts";
 import { thisSystem } from "./system.ts";
@@ -22,6 +23,7 @@ const FLAGS = {
     choices: ["any", "gpu", "software"],
     help: "which adapter to look at",
   },
+  tune: { type: "boolean", help: "measure the matmul tiles of this adapter and keep the fastest" },
   cases: { type: "boolean", help: "print every check of a kernel family, not only the closest" },
 } as const satisfies Flags;
 
@@ -44,6 +46,10 @@ export const DOCTOR = {
   flags: FLAGS,
   examples: [
     ["deno task doctor", "everything, in a few seconds"],
+    [
+      "deno task doctor --tune --only adapter",
+      "choose the fastest matmul tiles, in some 20 seconds",
+    ],
     ["deno task doctor --only kernels --json", "the kernel checks, for programs"],
   ],
   exitCodes: {
@@ -55,6 +61,11 @@ export const DOCTOR = {
 /** Examines the parts asked for; all of them, even after one is found wanting. */
 export async function doctor(context: Doctor): Promise<number> {
   const parts = new Set<string>(context.flags.only);
+  if (context.flags.tune && !parts.has("adapter")) {
+    throw new UsageError("Cannot use --tune without the part adapter", {
+      help: `--only ${["adapter", ...parts].join(",")}`,
+    });
+  }
   let exitCode: number = EXIT.done;
   if (parts.has("adapter") || parts.has("kernels")) {
     exitCode = await examineAdapter(context, parts);
@@ -76,6 +87,7 @@ async function examineAdapter(context: Doctor, parts: Set<string>): Promise<numb
     repair(context, error.help);
     return EXIT.resources;
   }
+  if (context.flags.tune) await tune(context, gpu);
   if (parts.has("adapter")) {
     for (const { name, text } of adapterFactsOf(gpu)) {
       context.print(`${name.padEnd(WIDTH)} ${text}`);

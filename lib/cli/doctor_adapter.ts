@@ -5,6 +5,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { deviceReport, type WantedLimit } from "../gpu/report.ts";
 import { convVariant } from "../ops/conv2d_launch.ts";
 import { chooseMatmul } from "../ops/matmul_config.ts";
+import { describeMatmul } from "../ops/matmul_table.ts";
 
 /** One line of the report. */
 export interface Fact {
@@ -52,12 +53,26 @@ export function adapterFactsOf(gpu: Gpu): Fact[] {
     { name: "timestamps", text: report.timestamps ? "yes: kernels can be timed" : "no" },
     { name: "f16", text: report.f16 ? "yes" : "no" },
     { name: "subgroups", text: subgroupText(gpu, report.subgroups) },
+    ...matmulFacts(gpu),
     { name: "memory budget", text: bytes(report.budgetBytes) },
     ...LIMITS.map(([name, meaning, format]) => {
       const { granted, standard } = report.limits.find((l) => l.name === name)!;
       const beside = granted === standard ? "WebGPU's default" : `default ${format(standard)}`;
       return { name: meaning, text: `${format(granted)} (${beside})` };
     }),
+  ];
+}
+
+/** Which tiles products go by, and why measurements that are there do not count. */
+function matmulFacts(gpu: Gpu): Fact[] {
+  const { origin, tiles, note } = describeMatmul(gpu);
+  const named = Object.entries(tiles).map(([name, tile]) => `${name} ${tile}`).join(", ");
+  const text = origin === "default"
+    ? "default tiles of this kind; deno task doctor --tune measures them here"
+    : `tuned here: ${named || "the default tiles are the fastest"}`;
+  return [
+    { name: "matmul", text },
+    ...(note === undefined ? [] : [{ name: "  note", text: note }]),
   ];
 }
 

@@ -38,7 +38,7 @@ const FEW_PACKED = 8;
 /** Results from which a product is large. */
 const LARGE = 2 ** 18;
 
-/** Rows and columns from which workgroup memory pays: half of the smallest tile. */
+/** Rows and columns from which large tiles pay: half of the smallest that goes through workgroup memory. */
 const TILED = 16;
 
 /** The class of a product; undefined for those that nobody measures. */
@@ -53,6 +53,7 @@ export function classOf(
     if (!takesFew(sizes, dtype, limitBytes)) return undefined;
     return packed ? "packed few NT" : "few NT";
   }
+  if (rows <= TILED || columns <= TILED) return undefined;
   if (packed) return !transposeA && transposeB ? "packed NT" : undefined;
   const layout = transposeA ? "TN" : transposeB ? "NT" : "NN";
   return `${rows * columns < LARGE ? "small" : "large"} ${layout}`;
@@ -88,9 +89,9 @@ export function defaultTile(
   if (software) {
     if (rows <= 4) return { kernel: "register", rowBlocks: 1, columnBlocks: 2 };
     if (gpu.subgroupSize !== 8) return { kernel: "register", rowBlocks: 2, columnBlocks: 2 };
-    return { kernel: "subgroup", rowBlocks: rows <= 16 ? 4 : 8, columnBlocks: 1 };
+    return { kernel: "subgroup", rowBlocks: rows <= TILED ? 4 : 8, columnBlocks: 1 };
   }
-  if (rows >= TILED && columns >= TILED) {
+  if (rows > TILED && columns > TILED) {
     // Larger tiles read memory less often; smaller ones give every core something to do.
     const tiles: (MatmulTile & { from: number })[] = [
       { kernel: "tiled", rowBlocks: 2, columnBlocks: 2, side: 16, from: 64 * BUSY },
