@@ -5,6 +5,9 @@ export * from "./errors.ts";
 export { adapterFacts, type Gpu, type GpuOptions, openDevice } from "./gpu/device.ts";
 export { formatBytes } from "./gpu/buffers.ts";
 export { foldGrid, Kernel } from "./gpu/kernel.ts";
+export type { Profile } from "./gpu/profile.ts";
+export { type KernelTime, kernelTimes, type TimedCall, type Work } from "./gpu/timings.ts";
+export type { ChromeTrace } from "./gpu/trace.ts";
 
 // Tensors and gradients
 export { type DType, readAll, type Shape, Tensor, tidy } from "./tensor.ts";
@@ -143,4 +146,6 @@ export {
   show,
   showProgress,
 } from "./show/notebook.ts";
+export { profileFigure } from "./show/profile_figure.ts";
+export { profileTable } from "./show/profile_table.ts";
 export { type Progress, SILENT, terminalProgress } from "./show/progress.ts";

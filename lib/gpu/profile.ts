@@ -1,7 +1,14 @@
 // Device time per dispatch and copy, from timestamps at both ends of a pass of its own. A run so measured is slower:
 // work that would share a pass no longer does.
 
-import { type KernelTime, Latest, rowsOf, Sums, type TimedCall, type Work } from "./timings.ts";
+import {
+  type KernelTime,
+  kernelTimes,
+  Latest,
+  Sums,
+  type TimedCall,
+  type Work,
+} from "./timings.ts";
 import { type ChromeTrace, chromeTrace, type HostSpan } from "./trace.ts";
 
 /** Commands per submit: WebGPU allows 4096 queries in a set (W3C WebGPU, §20.1), each command takes two. */
@@ -150,7 +157,7 @@ export class Profile {
    * @throws {RangeError} If commands since the mark are no longer kept
    */
   async table(since?: number): Promise<KernelTime[]> {
-    if (since !== undefined) return rowsOf(await this.sequence(since));
+    if (since !== undefined) return kernelTimes(await this.sequence(since));
     await this.#drain();
     return this.#sums.rows();
   }

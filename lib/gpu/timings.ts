@@ -78,7 +78,7 @@ export class Latest<T> {
  * Adds calls up by label, the slowest label first: `gflops = flop / (10⁶ · milliseconds)` over the calls that are no
  * first run, `gbps` alike, `share` of the sum of all milliseconds.
  */
-export function rowsOf(calls: Iterable<TimedCall>): KernelTime[] {
+export function kernelTimes(calls: Iterable<TimedCall>): KernelTime[] {
   const sums = new Sums();
   for (const call of calls) sums.add(call);
   return sums.rows();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Latest, rowsOf, type TimedCall } from "../../lib/gpu/timings.ts";
+import { kernelTimes, Latest, type TimedCall } from "../../lib/gpu/timings.ts";
 import { chromeTrace } from "../../lib/gpu/trace.ts";
 import { workOf } from "../../lib/gpu/work.ts";
 import type { GpuBuffer } from "../../lib/gpu/buffers.ts";
@@ -14,8 +14,8 @@ const call = (label: string, milliseconds: number, more: Partial<TimedCall> = {}
   ...more,
 });
 
-Deno.test("rowsOf() adds calls up, the slowest kernel first, rates without first runs", () => {
-  const rows = rowsOf([
+Deno.test("kernelTimes() adds calls up, the slowest kernel first, rates without first runs", () => {
+  const rows = kernelTimes([
     call("copy", 1, { bytes: 4e6 }),
     call("matmul", 90, { flop: 2e9, bytes: 1e6, first: true }),
     call("matmul", 2, { flop: 3e9, bytes: 1e6 }),
@@ -57,7 +57,7 @@ Deno.test("rowsOf() adds calls up, the slowest kernel first, rates without first
       share: 0.01,
     },
   ]);
-  assert.equal(rowsOf([call("nothing", 0)])[0].share, 0);
+  assert.equal(kernelTimes([call("nothing", 0)])[0].share, 0);
 });
 
 Deno.test("Latest keeps the last values and counts all", () => {
