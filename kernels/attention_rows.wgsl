@@ -5,7 +5,7 @@
 // q, y    (queries, heads, D)           k, v  (keys, heads / group, D)
 // lse     (heads, queries)              table mask entries and key ranges, see lib/ops/attention_mask.ts
 // grid    (blocks of 8 queries, heads, slices of HELD columns)
-// parts   common/attention_mask.wgsl, common/rows_plain.wgsl or common/rows_subgroup.wgsl
+// parts   common/attention_mask.wgsl, common/rows_plain.wgsl
 
 const HELD = 8u;    // vec4 columns of the result that an invocation owns and sums in registers
 const WHOLE = true; // these are all columns: the row itself is held too

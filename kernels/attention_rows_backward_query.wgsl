@@ -4,7 +4,7 @@
 // q, dy, dq  (queries, heads, D)       k, v  (keys, heads / group, D)
 // stats      (heads, queries) pairs (lse, delta)
 // grid       (blocks of 8 queries, heads, slices of HELD columns)
-// parts      common/attention_mask.wgsl, common/rows_plain.wgsl or common/rows_subgroup.wgsl
+// parts      common/attention_mask.wgsl, common/rows_plain.wgsl
 
 const HELD = 8u;    // vec4 columns of the result that an invocation owns and sums in registers
 const WHOLE = true; // these are all columns: the row itself is held too

@@ -65,7 +65,9 @@ Deno.test({
     assert.deepEqual(missed, [], "kernels that no family runs");
     const codes = [...compiled.values()].flat();
     const unused = parts.filter(({ text }) => !codes.some((code) => code.includes(text)));
-    const subgroupParts = skipped.length > 0 ? ["kernels/common/rows_subgroup.wgsl"] : [];
+    const subgroupParts = skipped.length > 0
+      ? ["attention_lanes", "attention_lanes_mask"].map((part) => `kernels/common/${part}.wgsl`)
+      : [];
     assert.deepEqual(unused.map(({ path }) => path).filter((p) => !subgroupParts.includes(p)), []);
     assert.deepEqual(codes.flatMap(uniformityFaults), [], "barriers not reached together");
   },

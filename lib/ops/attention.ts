@@ -49,27 +49,11 @@ export function attention(
 function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: number): Tensor {
   const { gpu } = q;
   const [queries, heads, size] = q.shape;
-  const [keys, keyHeads] = k.shape;
-  const kernels = attentionKernels(gpu, size);
-  const params = {
-    queries,
-    keys,
-    heads,
-    group: heads / keyHeads,
-    offset: mask.queryOffset,
-    key_tokens: mask.keyTokens,
-    key_ranges: mask.keyRanges[kernels.forward.block],
-    query_ranges: mask.queryRanges[kernels.toKeys.block],
-    scale,
-  };
-  const inputs = { q: q.buffer, k: k.buffer, v: v.buffer, table: mask.table.buffer };
-
+  const call = { gpu, q, k, v, mask, scale };
+  const kernels = attentionKernels(gpu);
   const y = Tensor.empty(gpu, q.shape);
   const lse = Tensor.empty(gpu, [heads, queries]);
-  const buffers = { ...inputs, y: y.buffer, lse: lse.buffer };
-  // A product of the pass over all pairs; slices that repeat scores count them once.
-  const products = (n: number) => ({ flop: 2 * n * size * heads * mask.pairs });
-  kernels.forward.run(gpu, buffers, params, queries, heads, products(2)); // q·k, p·v
+  kernels.forward(call, y, lse);
 
   return record(y, [q, k, v], (dy, [needsQ, needsK, needsV]) => {
     const stats = Tensor.empty(gpu, [heads, queries, 2]); // lse and Σ_d dy · y
@@ -78,18 +62,10 @@ function padded(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, scale: num
       params: { queries, heads, columns: size / 4 },
       grid: foldGrid(Math.ceil(queries * heads / 64)),
     });
-    const given = { ...inputs, dy: dy.buffer, stats: stats.buffer };
     const dq = needsQ ? Tensor.empty(gpu, q.shape) : null;
-    if (dq) { // q·k, dy·v, ds·k
-      const buffers = { ...given, dq: dq.buffer };
-      kernels.toQueries.run(gpu, buffers, params, queries, heads, products(3));
-    }
-    if (!needsK && !needsV) return [dq, null, null];
-    const dk = Tensor.empty(gpu, k.shape);
-    const dv = Tensor.empty(gpu, v.shape);
-    const outputs = { dk: dk.buffer, dv: dv.buffer };
-    // q·k, dy·v, p·dy, ds·q
-    kernels.toKeys.run(gpu, { ...given, ...outputs }, params, keys, keyHeads, products(4));
+    const dk = needsK ? Tensor.empty(gpu, k.shape) : null;
+    const dv = needsV ? Tensor.empty(gpu, v.shape) : null;
+    kernels.backward(call, dy, stats, { dq, dk, dv });
     return [dq, dk, dv];
   });
 }

@@ -5,6 +5,12 @@
 
 import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
+import {
+  type AttentionBlocks,
+  attentionBlocks,
+  keyBlockEntries,
+  queryBlockEntries,
+} from "./attention_blocks.ts";
 
 /** The modes of a split. */
 export const CAUSAL = 0, FULL = 1, NOISE = 2;
@@ -47,6 +53,12 @@ export interface AttentionMask {
   readonly keyRanges: Readonly<Record<number, number>>;
   /** Entry at which the query ranges per block of keys start, by block size. */
   readonly queryRanges: Readonly<Record<number, number>>;
+  /** What meets in tiles, for kernels that keep tiles of scores. */
+  readonly blocks: AttentionBlocks;
+  /** Entry at which the blocks of queries start. */
+  readonly queryBlocks: number;
+  /** Entry at which the blocks of keys start. */
+  readonly keyBlocks: number;
 }
 
 /** Half-open ranges, `[lo[i], hi[i])` for token i. */
@@ -97,6 +109,9 @@ export function attentionMask(
     keyRanges[block] = push(blockEntries(byQuery, block));
     queryRanges[block] = push(blockEntries(byKey, block));
   }
+  const blocks = attentionBlocks(queries.sample, keys.sample, byQuery);
+  const queryBlocks = push(queryBlockEntries(blocks));
+  const keyBlocks = push(keyBlockEntries(blocks));
   const flat = new Int32Array(4 * next);
   let at = 0;
   for (const part of entries) {
@@ -106,7 +121,8 @@ export function attentionMask(
   const table = Tensor.from(gpu, flat, [next, 4]);
   const pairs = byQuery.hi.reduce((n, hi, i) => n + hi - byQuery.lo[i], 0);
   const sizes = { queries: nq, keys: nk, queryOffset: offset, pairs };
-  return { ...sizes, table, keyTokens, keyRanges, queryRanges };
+  const ranges = { keyTokens, keyRanges, queryRanges };
+  return { ...sizes, table, ...ranges, blocks, queryBlocks, keyBlocks };
 }
 
 /** For each query, a range that holds every key it may attend to. */

@@ -12,19 +12,20 @@ import {
   type Sizes,
   sliceTokens,
 } from "./attention_reference.ts";
+import { narrowGpu } from "./variants.ts";
 
 /** f32 gradients against the f64 analytic gradient; cancellation in dp - delta costs a digit. */
 const ANALYTIC = 5e-5;
 
 let families: Record<string, Gpu> | undefined;
 
-/** One adapter treated as each kind that has kernels of its own; row broadcasts need 8-lane subgroups. */
+/** One adapter treated as each kind that has kernels of its own; one of them needs 8-lane subgroups. */
 async function eachFamily(): Promise<[string, Gpu][]> {
   const gpu = await testGpu();
   const as = (software: boolean, lanes: number) =>
     new Gpu(gpu.device, { ...gpu.adapter, software }, lanes, gpu.subgroupLine, {});
   families ??= { tiles: as(false, 0), "plain rows": as(true, 0) };
-  if (gpu.subgroupSize === 8) families["broadcast rows"] ??= as(true, 8);
+  if (gpu.subgroupSize === 8) families["8 lanes"] ??= as(true, 8);
   return Object.entries(families);
 }
 
@@ -155,6 +156,27 @@ Deno.test(
   },
 );
 
+Deno.test("attention() in turns of few tiles equals all at once", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const keys = mixedTokens({ samples: [90, 8, 150, 30], branches: true, seed: 5 });
+  const cases: [TokenMask, Sizes][] = [
+    [keys, { H: 4, K: 2, D: 24 }],
+    [keys, { H: 6, K: 1, D: 8 }],
+    [sliceTokens(keys, 200, 278), { H: 4, K: 4, D: 8, keys, offset: 200 }],
+  ];
+  for (const [tokens, sizes] of cases) {
+    const host = hostInputs(tokens, sizes);
+    const want = denseAttention(tokens, sizes, host.values, host.dy);
+    for (const bytes of [2 ** 17, 2 ** 18]) { // 30 tiles, 60 tiles
+      const narrow = await narrowGpu(bytes);
+      const got = await run(narrow, tokens, sizes, host);
+      const exact = [want.y, want.dq, want.dk, want.dv];
+      exact.forEach((x, i) => assertClose(got[i], x, ANALYTIC, `result ${i}, ${bytes} bytes`));
+    }
+  }
+  assert.ok(gpu.maxBindingBytes > 2 ** 18);
+});
+
 Deno.test("attention() separates copies of a batch that are scattered", GPU_TEST, async () => {
   const tokens = mixedTokens({ samples: [40, 40], seed: 8 });
   for (let i = 0; i < 80; i++) tokens.sample[i] = tokens.split[i] = i % 3; // ids far apart
@@ -213,7 +235,7 @@ Deno.test("attention() takes memory linear in the tokens", GPU_TEST, async () =>
 });
 
 Deno.test("attention() computes only the gradients asked for", GPU_TEST, async () => {
-  for (const [, gpu] of await eachFamily()) {
+  for (const [family, gpu] of await eachFamily()) {
     const tensors = [1, 2, 3].map((seed) => Tensor.from(gpu, normals(160, seed), [10, 2, 8]));
     const mask = attentionMask(gpu, oneSplit(10, 0));
     const dispatches = (wanted: number) => {
@@ -225,7 +247,9 @@ Deno.test("attention() computes only the gradients asked for", GPU_TEST, async (
       });
       return gpu.dispatches - before;
     };
-    assert.deepEqual([0, 2, -1].map(dispatches), [3, 3, 1]); // forward, delta and one pass
+    // Forward, delta and one pass; on 8 lanes scores, mix, delta, pairs and one product.
+    const want = family === "8 lanes" ? [5, 5, 5, 2] : [3, 3, 3, 1];
+    assert.deepEqual([0, 1, 2, -1].map(dispatches), want, family);
   }
 });
 
