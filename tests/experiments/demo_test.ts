@@ -74,13 +74,16 @@ Deno.test("demo: matched arms, routes, tables, files; a finished arm is used aga
       assert.ok((await file(name)).length > 500);
     }
 
-    const again = await demo("--out", OUT, "--set", SMALL, "--resume");
+    const again = await demo("--out", OUT, "--set", SMALL, "--resume", "--profile");
     assert.equal(again.code, 0, again.stderr);
     assert.equal(again.stderr.match(/kept from/g)?.length, 7);
     assert.equal(
       again.stdout.slice(again.stdout.indexOf("accuracy %")),
       first.stdout.slice(first.stdout.indexOf("accuracy %")),
     );
+    assert.match(again.stderr, /^profile: \d+ commands, .*(\n.*)*\nmatmul/m);
+    const { traceEvents } = JSON.parse(await file("profile.json"));
+    assert.ok(traceEvents.some(({ name }: { name: string }) => name.startsWith("matmul")));
   } finally {
     await remove(OUT);
   }
@@ -105,6 +108,11 @@ Deno.test("demo: what cannot work is refused in one line, before anything is wri
       ["--data", "results/no-such-folder"],
       3,
       /^error: Cannot read data folder results\/no-such-folder: .*\nhelp: /m,
+    ],
+    [
+      ["--profile-out", "/tmp/oka.json"],
+      2,
+      /^error: Cannot write to \/tmp\/oka\.json: .*\nhelp: /m,
     ],
     [["--bogus"], 2, /^error: Cannot understand --bogus: there is no such flag\nhelp: /m],
   ];
