@@ -190,8 +190,8 @@ export class Autoencoder {
   }
 
   /**
-   * Device memory, in bytes, that `encode` or `decode` takes at its largest without gradients, beside weights
-   * and input.
+   * Device memory, in bytes, that `encode` or `decode` takes at its largest without gradients, beside weights,
+   * input and what a software adapter copies (`copyBytes` of `passCosts`).
    *
    * @param images how many of h × w pixels
    */

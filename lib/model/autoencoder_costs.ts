@@ -5,6 +5,7 @@ import { ResourceError } from "../errors.ts";
 import { formatBytes, sizeClass } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { SCORE_BYTES } from "../nn/image_steps.ts";
+import { convVariant, packedQuads } from "../ops/conv2d_launch.ts";
 import { bandBytes } from "../ops/image_rows.ts";
 import { chooseMatmul } from "../ops/matmul_config.ts";
 import type { AutoencoderConfig } from "./autoencoder.ts";
@@ -16,6 +17,8 @@ export interface PassCosts {
   together: number;
   /** Device memory at its largest, beside what is in use before: weights and input. */
   peakBytes: number;
+  /** What a software adapter takes beside all that: copies of what one launch reads, see lib/gpu/texel_copies.ts. */
+  copyBytes: number;
   /** The largest single buffer of these. */
   largestBytes: number;
   /** Multiply-adds. */
@@ -52,8 +55,13 @@ export function passCosts(
   const [first, last] = [steps[0], steps[steps.length - 1]];
   const result = sizeClass(images / together * imageBytes(last.after, last.stage.to));
   const blocks = steps.map((step) => stageBytes(gpu, step));
+  const ends = [first.before, last.after].map((size, i) =>
+    sizeClass(imageBytes(size, quads(i ? last.stage.to : first.stage.from)))
+  );
+  const copies = [...steps.map((step) => stageCopies(gpu, step)), ...ends];
   return {
     together,
+    copyBytes: gpu.readsTexels ? Math.max(...copies) : 0,
     // with the input in both layouts, the result, and a share of it in both layouts
     peakBytes: Math.max(...blocks) + 2 * sizeClass(imageBytes(first.before, first.stage.from)) +
       result + 2 * sizeClass(imageBytes(last.after, last.stage.to)),
@@ -78,13 +86,13 @@ export function expectRoom(
   const { budgetBytes, liveBytes } = gpu.buffers;
   const largest = gpu.device.limits.maxBufferSize;
   const room = budgetBytes - liveBytes;
-  if (costs.peakBytes <= room && costs.largestBytes <= largest) return costs;
+  if (costs.peakBytes + costs.copyBytes <= room && costs.largestBytes <= largest) return costs;
   const pixels = half === "encoder" ? 1 : config.downsample;
   const [h, w] = [size.h * pixels, size.w * pixels];
   const fits = largestSide(Math.min(h, w), 2 * config.downsample, (side) => {
     const entering = { images: size.images, h: side / pixels, w: side / pixels };
-    const { peakBytes, largestBytes } = passCosts(gpu, config, half, entering);
-    return peakBytes <= room && largestBytes <= largest;
+    const { peakBytes, copyBytes, largestBytes } = passCosts(gpu, config, half, entering);
+    return peakBytes + copyBytes <= room && largestBytes <= largest;
   });
   const smaller = fits > 0 ? `--size ${fits} fits` : undefined;
   const what = `Cannot ${
@@ -97,9 +105,10 @@ export function expectRoom(
       { help: smaller ?? "use smaller images" },
     );
   }
-  const budget = Math.ceil((liveBytes + costs.peakBytes) / 2 ** 20 / 64) * 64; // MiB
+  const takes = costs.peakBytes + costs.copyBytes;
+  const budget = Math.ceil((liveBytes + takes) / 2 ** 20 / 64) * 64; // MiB
   throw new ResourceError(
-    `${what}: it takes ${formatBytes(costs.peakBytes)} beside ${formatBytes(liveBytes)} in use, ` +
+    `${what}: it takes ${formatBytes(takes)} beside ${formatBytes(liveBytes)} in use, ` +
       `the budget is ${formatBytes(budgetBytes)}`,
     { help: `use --budget ${budget}MiB${smaller ? `; with the budget as it is, ${smaller}` : ""}` },
   );
@@ -133,9 +142,26 @@ function imageBytes({ images, h, w }: Size, channels: number): number {
   return 4 * images * h * w * channels;
 }
 
-/** Multiply-adds of a convolution; channels count in fours. */
+/** Channels as kernels see them: in fours. */
+function quads(channels: number): number {
+  return 4 * Math.ceil(channels / 4);
+}
+
+/** Multiply-adds of a convolution. */
 function convolution({ images, h, w }: Size, from: number, to: number, taps: number): number {
-  return images * h * w * 16 * Math.ceil(from / 4) * Math.ceil(to / 4) * taps;
+  return images * h * w * quads(from) * quads(to) * taps;
+}
+
+/** A weight as the convolution kernels read it. */
+function packedBytes(gpu: Gpu, from: number, to: number, kernel: number): number {
+  const outQuads = Math.ceil(to / 4);
+  const columns = 4 * packedQuads(convVariant(gpu, outQuads), outQuads);
+  return sizeClass(4 * (kernel * kernel * quads(from) + 1) * columns);
+}
+
+/** Queries of an image whose scores are held at a time. */
+function queriesOf({ h, w }: Size): number {
+  return Math.max(1, Math.min(h * w, Math.floor(SCORE_BYTES / 4 / (h * w))));
 }
 
 /** The most tensors of a block that are alive at a time, in bytes as the buffer pool counts them. */
@@ -143,11 +169,7 @@ function stageBytes(gpu: Gpu, { stage: { kind, from, to }, before, after }: Step
   const band = bandBytes(gpu);
   const x = sizeClass(imageBytes(before, from));
   const y = sizeClass(imageBytes(after, to));
-  const quads = (channels: number) => 4 * Math.ceil(channels / 4);
-  const packed = (from: number, to: number, kernel: number) => {
-    const tile = to < 64 ? 32 : 64;
-    return sizeClass(4 * (kernel * kernel * quads(from) + 1) * tile * Math.ceil(to / tile));
-  };
+  const packed = (from: number, to: number, kernel: number) => packedBytes(gpu, from, to, kernel);
   /** Statistics, and a band normalized by them. */
   const normal = (size: Size, channels: number) =>
     3 * sizeClass(4 * size.images * channels * Math.min(256, Math.ceil(size.h * size.w / 64))) +
@@ -163,7 +185,7 @@ function stageBytes(gpu: Gpu, { stage: { kind, from, to }, before, after }: Step
       );
     case "attention": {
       const pixels = before.h * before.w;
-      const queries = Math.max(1, Math.min(pixels, Math.floor(SCORE_BYTES / 4 / pixels)));
+      const queries = queriesOf(before);
       const part = sizeClass(4 * queries * from);
       const product = { rows: queries, columns: from, inner: pixels };
       const { splits } = chooseMatmul(gpu, { ...product, transposeA: false, transposeB: false });
@@ -181,6 +203,38 @@ function stageBytes(gpu: Gpu, { stage: { kind, from, to }, before, after }: Step
       const wide = sizeClass(imageBytes(after, quads(to)));
       return x + normal(before, from) + packed(from, to, 3) + wide + y;
     }
+  }
+}
+
+/** The most that one launch of a block reads, of which it takes copies. */
+function stageCopies(gpu: Gpu, { stage: { kind, from, to }, before, after }: Step): number {
+  const band = bandBytes(gpu);
+  const rows = (size: Size, channels: number) =>
+    sizeClass(Math.min(band, imageBytes(size, quads(channels))));
+  const convolved = rows(before, from) + packedBytes(gpu, from, to, 3);
+  switch (kind) {
+    case "convolve":
+    case "downsample":
+      return convolved;
+    case "resnet":
+      return Math.max(convolved, rows(after, to) + packedBytes(gpu, to, to, 3));
+    case "attention": {
+      const pixels = before.h * before.w;
+      const values = sizeClass(4 * pixels * from);
+      const scores = sizeClass(4 * pixels * queriesOf(before));
+      return Math.max(
+        scores + values,
+        sizeClass(imageBytes(before, from)) + packedBytes(gpu, from, to, 1),
+      );
+    }
+    case "upsample": // its taps before they are added up, or the quarters of a band
+      return Math.max(
+        rows(before, from) + packedBytes(gpu, from, to, 2),
+        sizeClass(36 * from * to),
+        4 * sizeClass(Math.min(band / 4, imageBytes(before, to))),
+      );
+    case "output":
+      return Math.max(convolved, sizeClass(imageBytes(after, quads(to))));
   }
 }
 

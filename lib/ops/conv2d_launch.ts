@@ -50,6 +50,12 @@ export function convVariant(gpu: Gpu, outQuads: number): ConvVariant {
 /** Positions, and channels, that a workgroup makes, by variant; a plain one works on single tiles. */
 const TILES = { plain: 8, subgroup: 32 };
 
+/** Quads of a packed weight's columns: those of the output, in whole tiles. */
+export function packedQuads(variant: ConvVariant, outQuads: number): number {
+  const unit = TILES[variant] / 4;
+  return unit * Math.ceil(outQuads / unit);
+}
+
 /** All sizes of one convolution. */
 export interface ConvSizes {
   images: number;
@@ -93,8 +99,7 @@ export function packConv(
   const [inChannels, outChannels] = forward ? [s.C, s.O] : [s.O, s.C];
   const taps = s.kernel * s.kernel;
   const chosen = variant ?? convVariant(weight.gpu, outQuads);
-  const unit = TILES[chosen] / 4;
-  const wQuads = unit * Math.ceil(outQuads / unit);
+  const wQuads = packedQuads(chosen, outQuads);
   const packed = Tensor.empty(weight.gpu, [taps * 4 * inQuads + 1, 4 * wQuads]);
   pack.run(weight.gpu, {
     buffers: { weight: weight.buffer, bias: bias.buffer, packed: packed.buffer },
@@ -228,7 +233,7 @@ export function weightGradient(
 ): Tensor {
   const inQuads = Math.ceil(s.C / 4);
   const outQuads = Math.ceil(s.O / 4);
-  const subgroup = (variant ?? convVariant(x.gpu, Math.min(inQuads, outQuads))) !== "plain";
+  const subgroup = (variant ?? convVariant(x.gpu, Math.min(inQuads, outQuads))) === "subgroup";
   const block = subgroup ? 32 : 8; // channels
   const cBlocks = Math.ceil(4 * inQuads / block);
   const oBlocks = Math.ceil(4 * outQuads / block);

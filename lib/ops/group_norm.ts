@@ -16,6 +16,7 @@ import { chunkSums } from "./chunk_sums.ts";
 import { columns } from "./columns.ts";
 import {
   allRows,
+  bandBytes,
   expectAlignedImages,
   expectOneBinding,
   type ImageRows,
@@ -227,10 +228,14 @@ interface ChunkRange {
   binding: Binding;
 }
 
-/** All chunks at once where one binding holds the images, else as many of an image as it holds. */
+/**
+ * All chunks at once where a band, or a binding of images that do not start where one may, holds them; else as many
+ * of an image as a band holds.
+ */
 function* chunkRanges(x: Tensor, chunk: number, chunks: number): Generator<ChunkRange> {
-  const most = x.gpu.maxBindingBytes;
   const [images, h, w, channels] = x.shape;
+  const aligned = images === 1 || h * w * channels % 64 === 0;
+  const most = aligned ? bandBytes(x.gpu) : x.gpu.maxBindingBytes;
   if (4 * x.size <= most) {
     yield { image: 0, images, first: 0, chunks, binding: rowsBinding(x, allRows(x)) };
     return;

@@ -152,15 +152,29 @@ Deno.test("Autoencoder refuses what exceeds the budget, and says what fits", GPU
   const said = /^use --budget (\d+)MiB; with the budget as it is, --size (\d+) fits$/.exec(help);
   assert.ok(said, help);
   const [budget, side] = [Number(said[1]) * 2 ** 20, Number(said[2])];
-  assert.ok(model.peakBytes("decode", 1, 200, 160) + live <= budget);
-  assert.ok(model.peakBytes("decode", 1, side, side) + live <= gpu.buffers.budgetBytes);
-  assert.ok(model.peakBytes("decode", 1, side + 4, side + 4) + live > gpu.buffers.budgetBytes);
+  const needs = (h: number, w: number) => {
+    const { peakBytes, copyBytes } = passCosts(gpu, SMALL, "decoder", {
+      images: 1,
+      h: h / 2,
+      w: w / 2,
+    });
+    return peakBytes + copyBytes + live;
+  };
+  assert.ok(needs(200, 160) <= budget);
+  assert.ok(needs(side, side) <= gpu.buffers.budgetBytes);
+  assert.ok(needs(side + 4, side + 4) > gpu.buffers.budgetBytes);
   assert.equal(gpu.buffers.liveBytes, live, "nothing was taken");
   await assert.rejects(model.decodeAsync(latents), { name: "ResourceError" });
   const fitting = Tensor.zeros(gpu, [1, 4, side / 2, side / 2]);
   model.decode(fitting).dispose();
   for (const t of [latents, fitting]) t.dispose();
   model.dispose();
+  const enough = await budgetGpu(needs(72, 80));
+  const other = initAutoencoder(enough, SMALL, 1);
+  const small = Tensor.zeros(enough, [1, 4, 36, 40]);
+  other.decode(small).dispose();
+  small.dispose();
+  other.dispose();
 });
 
 Deno.test("Autoencoder refuses images beyond the adapter's buffers", GPU_TEST, async () => {
