@@ -42,9 +42,21 @@ export function bytesOf(shape: Shape, dtype: DType): number {
 }
 
 interface Storage {
-  readonly buffer: GpuBuffer;
+  buffer: GpuBuffer;
   references: number;
+  /** The memory that this is a part of: it counts as one of its references. */
+  whole?: Storage;
 }
+
+/** Drops one reference. */
+function release(gpu: Gpu, storage: Storage): void {
+  if (--storage.references > 0) return;
+  if (storage.whole) release(gpu, storage.whole);
+  else gpu.buffers.give(storage.buffer);
+}
+
+/** Types of 4 bytes. */
+const WIDE: readonly DType[] = ["f32", "i32", "u32"];
 
 const scopes: Set<Tensor>[] = [];
 
@@ -182,6 +194,54 @@ export class Tensor {
     return tensor;
   }
 
+  /**
+   * The values from number `start` on as a tensor in the same memory, which lives as long as either does. Not
+   * recorded.
+   *
+   * @param start a multiple of 64 if kernels are to use the view; any number for copies
+   * @throws {RangeError} If the values reach beyond the end
+   * @throws {TypeError} If the values are not 4 bytes wide
+   */
+  view(start: number, shape: Shape): Tensor {
+    if (!WIDE.includes(this.dtype)) throw new TypeError(`Cannot view part of ${this.dtype} values`);
+    const bytes = bytesOf(shape, this.dtype);
+    if (!(start >= 0) || 4 * start + bytes > bytesOf(this.shape, this.dtype)) {
+      throw new RangeError(
+        `Cannot view a (${shape.join(", ")}) tensor from value ${start} of ${this.size}`,
+      );
+    }
+    const buffer = this.gpu.buffers.view(this.buffer, 4 * start, bytes);
+    this.#storage.references++;
+    return new Tensor(this.gpu, shape, this.dtype, {
+      buffer,
+      references: 1,
+      whole: this.#storage,
+    });
+  }
+
+  /**
+   * Moves the contents, for all handles on them, into the memory of `place`, which is used up.
+   *
+   * @param place a tensor of the same shape and dtype that no other handle shares
+   */
+  moveTo(place: Tensor): void {
+    const to = place.#storage;
+    if (place.shape.join() !== this.shape.join() || place.dtype !== this.dtype || !place.isSole) {
+      throw new TypeError(
+        `Cannot move a (${this.shape.join(", ")}) ${this.dtype} tensor into a ` +
+          `(${place.shape.join(", ")}) ${place.dtype} one`,
+      );
+    }
+    this.gpu.copy(this.buffer, 0, to.buffer, 0, bytesOf(this.shape, this.dtype));
+    const from = { ...this.#storage, references: 1 };
+    this.#storage.buffer = to.buffer;
+    if (to.whole) this.#storage.whole = to.whole;
+    else delete this.#storage.whole;
+    release(this.gpu, from);
+    place.#disposed = true; // its reference is this tensor's now
+    for (const scope of scopes) scope.delete(place);
+  }
+
   /** The device buffer. */
   get buffer(): GpuBuffer {
     if (this.#disposed) {
@@ -240,7 +300,7 @@ export class Tensor {
     this.#disposed = true;
     this.node = undefined;
     for (const scope of scopes) scope.delete(this);
-    if (--this.#storage.references === 0) this.gpu.buffers.give(this.#storage.buffer);
+    release(this.gpu, this.#storage);
   }
 
   /** Reads the contents back; halves and packed rows are widened to f32. */

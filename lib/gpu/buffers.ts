@@ -13,8 +13,17 @@ export interface GpuBuffer {
   usedBytes: number;
   /** Distinguishes buffers in cache keys. */
   readonly id: number;
-  /** Counts what was recorded to write to it: copies of an older version are stale. */
+  /** Counts what was recorded to write to it: copies of an older version are stale. Views count at their root. */
   version: number;
+  /** First byte in `raw`: 0 but for views. */
+  readonly offset: number;
+  /** The buffer that this is a view of, if it is one. */
+  readonly root?: GpuBuffer;
+}
+
+/** What a buffer is a view of, or itself. */
+export function rootOf(buffer: GpuBuffer): GpuBuffer {
+  return buffer.root ?? buffer;
 }
 
 const SMALLEST = 256;
@@ -91,7 +100,26 @@ export class BufferPool {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const raw = this.#gpu.device.createBuffer({ label: what, size, usage });
     this.#count(size);
-    return { raw, sizeBytes: size, usedBytes: sizeBytes, id: this.#nextId++, version: 0 };
+    return {
+      raw,
+      sizeBytes: size,
+      usedBytes: sizeBytes,
+      id: this.#nextId++,
+      version: 0,
+      offset: 0,
+    };
+  }
+
+  /**
+   * Part of a buffer, in the same memory. It is never given back: whoever took the buffer keeps it as long as its
+   * views are in use.
+   */
+  view(buffer: GpuBuffer, offset: number, usedBytes: number): GpuBuffer {
+    const root = rootOf(buffer);
+    const from = buffer.offset + offset;
+    const sizeBytes = Math.min(16 * Math.ceil(usedBytes / 16), root.sizeBytes - from);
+    const { raw } = root;
+    return { raw, sizeBytes, usedBytes, id: this.#nextId++, version: 0, offset: from, root };
   }
 
   /** Takes a buffer back for reuse. */

@@ -3,7 +3,7 @@
 // seen, the cost of a submit is that of several dispatches.
 
 import { ResourceError } from "../errors.ts";
-import { BufferPool, type GpuBuffer } from "./buffers.ts";
+import { BufferPool, type GpuBuffer, rootOf } from "./buffers.ts";
 import { BatchParams } from "./params.ts";
 import { Profile } from "./profile.ts";
 import { TEXEL_COLUMNS, type Texels } from "./texel_copies.ts";
@@ -256,9 +256,10 @@ export class Gpu {
     toOffset: number,
     sizeBytes: number,
   ): void {
-    to.version++;
+    rootOf(to).version++;
+    const [fromByte, toByte] = [from.offset + fromOffset, to.offset + toOffset];
     this.#command("copy", 2 * sizeBytes, (encoder) => {
-      encoder.copyBufferToBuffer(from.raw, fromOffset, to.raw, toOffset, sizeBytes);
+      encoder.copyBufferToBuffer(from.raw, fromByte, to.raw, toByte, sizeBytes);
     });
   }
 
@@ -282,23 +283,24 @@ export class Gpu {
 
   /** Records setting a whole buffer to zero. */
   clear(buffer: GpuBuffer): void {
-    buffer.version++;
-    this.#command("clear", buffer.sizeBytes, (encoder) => encoder.clearBuffer(buffer.raw));
+    rootOf(buffer).version++;
+    const { raw, offset, sizeBytes } = buffer;
+    this.#command("clear", sizeBytes, (encoder) => encoder.clearBuffer(raw, offset, sizeBytes));
   }
 
   /** Writes host bytes to a buffer, after everything recorded so far. */
   write(buffer: GpuBuffer, data: ArrayBufferView, offset = 0): void {
     this.flush(); // queue writes overtake recorded work that was not submitted
-    buffer.version++;
+    rootOf(buffer).version++;
     const done = this.profile?.host("upload", { bytes: data.byteLength });
     const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     const even = bytes.byteLength & ~3;
     const queue = this.device.queue;
-    if (even > 0) queue.writeBuffer(buffer.raw, offset, bytes, 0, even);
+    if (even > 0) queue.writeBuffer(buffer.raw, buffer.offset + offset, bytes, 0, even);
     if (even < bytes.byteLength) {
       const tail = new Uint8Array(4);
       tail.set(bytes.subarray(even));
-      queue.writeBuffer(buffer.raw, offset + even, tail);
+      queue.writeBuffer(buffer.raw, buffer.offset + offset + even, tail);
     }
     done?.();
   }
@@ -341,7 +343,7 @@ export class Gpu {
       const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
       const target = this.device.createBuffer({ label: "read", size, usage });
       this.#command("read", 2 * size, (encoder) => {
-        encoder.copyBufferToBuffer(buffer.raw, 0, target, 0, size);
+        encoder.copyBufferToBuffer(buffer.raw, buffer.offset, target, 0, size);
       });
       return target;
     });

@@ -3,7 +3,7 @@
 // read from a copy of the buffer: software adapters load texels several times faster than storage. There, read-only
 // storage is rewritten to texels (see texel_loads.ts).
 
-import type { GpuBuffer } from "./buffers.ts";
+import { type GpuBuffer, rootOf } from "./buffers.ts";
 import { type Declared, type Field, readBindings, readFields } from "./declarations.ts";
 import type { Gpu } from "./device.ts";
 import { TEXEL_COLUMNS, type TexelFormat } from "./texel_copies.ts";
@@ -161,7 +161,7 @@ export class Kernel<Knob extends string = never> {
     } finally {
       gpu.buffers.texels.release();
     }
-    for (const { name } of this.#written) bufferOf(launch.buffers[name]).version++;
+    for (const { name } of this.#written) rootOf(bufferOf(launch.buffers[name])).version++;
   }
 
   /** Whether the variant that reads texels is worth its copies. */
@@ -191,11 +191,12 @@ export class Kernel<Knob extends string = never> {
             `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
         );
       }
-      const { buffer, offset, sizeBytes } = "raw" in given
-        ? { buffer: given, offset: 0, sizeBytes: given.sizeBytes }
-        : given;
+      const { sizeBytes } = given;
+      const buffer = bufferOf(given);
+      const root = rootOf(buffer);
+      const offset = buffer.offset + ("raw" in given ? 0 : given.offset);
       if (isTexels(type)) {
-        const texels = gpu.buffers.texels.of(buffer, offset, sizeBytes, type);
+        const texels = gpu.buffers.texels.of(root, offset, sizeBytes, type);
         key += ` t${texels.id}`;
         return { binding: index, resource: texels.view };
       }
@@ -205,7 +206,7 @@ export class Kernel<Knob extends string = never> {
             `no multiple of ${OFFSET_STEP}`,
         );
       }
-      key += ` ${buffer.id}+${offset}:${sizeBytes}`;
+      key += ` ${root.id}+${offset}:${sizeBytes}`;
       return { binding: index, resource: { buffer: buffer.raw, offset, size: sizeBytes } };
     });
     const cache = cacheOf(gpu);
@@ -231,8 +232,8 @@ export class Kernel<Knob extends string = never> {
   /** WebGPU would drop the whole batch; here the kernel has a name. */
   #refuseSharing(buffers: Record<string, Binding>): void {
     for (const written of this.#written) {
-      const into = bufferOf(buffers[written.name]);
-      const read = this.#read.find(({ name }) => bufferOf(buffers[name]) === into);
+      const into = rootOf(bufferOf(buffers[written.name]));
+      const read = this.#read.find(({ name }) => rootOf(bufferOf(buffers[name])) === into);
       if (read) {
         throw new TypeError(
           `internal: kernel "${this.name}" writes "${written.name}" into the buffer it reads as ` +

@@ -104,10 +104,12 @@ async function checkAdamW(
   const one = Tensor.from(gpu, [1], [1]);
   for (const [k, rate] of rates.entries()) {
     const gradients = await group(gpu, fixture, `grad${k}/`);
+    const byWeight = [...parameters.entries()].map(([key, weight]) =>
+      [weight, gradients.get(key)!] as const
+    );
+    const collected = optimizer.collect(new Map(byWeight));
     const scaled = new Map(
-      [...parameters.entries()].map(([key, weight]) => {
-        return [weight, { gradient: gradients.get(key)!, factor: one }] as const;
-      }),
+      [...collected].map(([flatGroup, gradient]) => [flatGroup, { ...gradient, factor: one }]),
     );
     optimizer.step(scaled, rate);
     const values = new Map<string, Tensor>();
@@ -119,7 +121,7 @@ async function checkAdamW(
       values.set(`${at}exp_avg_sq_${key}`, optimizer.state.get(key)!.v);
     }
     rows.push(...await compareAll(fixture, values));
-    for (const gradient of gradients.values()) gradient.dispose();
+    for (const { flat } of collected.values()) flat.dispose();
   }
   one.dispose();
   optimizer.dispose();

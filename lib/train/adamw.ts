@@ -1,10 +1,12 @@
-// AdamW over named parameters, with an exponential moving average of the weights beside it. State exists
-// only for parameters that ever received a gradient, and counts its own steps, as in PyTorch.
+// AdamW over named parameters, with an exponential moving average of the weights beside it. Weights, moments and
+// averages of many parameters lie side by side and are updated by one launch. State exists only for parameters that
+// ever received a gradient, and counts its own steps, as in PyTorch.
 
 import type { Parameters } from "../nn/parameters.ts";
 import { adamwStep } from "../ops/adamw_step.ts";
 import { emaStep } from "../ops/ema_step.ts";
 import { Tensor } from "../tensor.ts";
+import { type FlatGradient, type FlatGroup, flatGroups, type Member } from "./flat_group.ts";
 
 /** Settings of {@link AdamW}; the defaults are the published training code's. */
 export interface AdamWOptions {
@@ -22,9 +24,25 @@ export interface AdamWOptions {
 
 /** Moments of one parameter. */
 export interface AdamWState {
-  m: Tensor;
-  v: Tensor;
+  readonly m: Tensor;
+  readonly v: Tensor;
   step: number;
+}
+
+/** Gradients laid out as the optimizer's groups; groups without any are absent. */
+export type FlatGradients = Map<FlatGroup, FlatGradient>;
+
+/** What a group is updated with. */
+export interface ScaledGradient extends FlatGradient {
+  /** (1) what the gradient is scaled by. */
+  factor: Tensor;
+}
+
+interface Flat {
+  weights: Tensor;
+  average?: Tensor;
+  m?: Tensor;
+  v?: Tensor;
 }
 
 /** Optimizer state for one set of parameters (Loshchilov and Hutter 2019, algorithm 2). */
@@ -34,44 +52,65 @@ export class AdamW {
   readonly emaDecay: number | undefined;
   /** Moments by parameter name. */
   readonly state = new Map<string, AdamWState>();
-  /** Averaged weights by parameter name; parameters only. */
+  /** Averaged weights by parameter name; trainable parameters only. */
   readonly ema = new Map<string, Tensor>();
 
+  readonly #flats = new Map<FlatGroup, Flat>();
+
+  /** Moves the trainable parameters side by side. */
   constructor(parameters: Parameters, options: AdamWOptions = {}) {
     const { beta1 = 0.9, beta2 = 0.95, epsilon = 1e-15, weightDecay = 0, emaDecay } = options;
     this.parameters = parameters;
     this.options = { beta1, beta2, epsilon, weightDecay };
     this.emaDecay = emaDecay;
-    if (emaDecay === undefined) return;
-    for (const [name, tensor] of parameters.entries()) {
-      if (!tensor.requiresGrad) continue;
-      const copy = Tensor.empty(tensor.gpu, tensor.shape).keep();
-      tensor.gpu.copy(tensor.buffer, 0, copy.buffer, 0, 4 * tensor.size);
-      this.ema.set(name, copy);
+    const trainable = [...parameters.entries()].filter(([, tensor]) => tensor.requiresGrad);
+    for (const group of flatGroups(trainable)) {
+      const flat: Flat = { weights: group.gather().keep() };
+      this.#flats.set(group, flat);
+      if (emaDecay === undefined) continue;
+      flat.average = Tensor.empty(group.gpu, [group.size]).keep();
+      group.gpu.copy(flat.weights.buffer, 0, flat.average.buffer, 0, 4 * group.size);
+      for (const member of group.members) {
+        this.ema.set(member.name, group.part(flat.average, member).keep());
+      }
     }
+  }
+
+  /**
+   * Lays gradients out as {@link AdamW.step} takes them, and gives theirs back.
+   *
+   * @throws {TypeError} If one is of a tensor that was no trainable parameter when the optimizer was made
+   */
+  collect(gradients: Map<Tensor, Tensor>): FlatGradients {
+    const left = new Map(gradients);
+    const collected: FlatGradients = new Map();
+    for (const group of this.#flats.keys()) {
+      const gradient = group.collect(left);
+      if (gradient) collected.set(group, gradient);
+    }
+    const [other] = left.keys();
+    if (!other) return collected;
+    throw new TypeError(
+      `Cannot update a (${
+        other.shape.join(", ")
+      }) tensor: it was no trainable parameter when the ` +
+        "optimizer was made",
+    );
   }
 
   /**
    * Updates every parameter that has a gradient.
    *
-   * @param gradients by parameter tensor, each with the one-element factor it is scaled by
+   * @param gradients from {@link AdamW.collect}, each with the one-element factor it is scaled by
    * @param learningRate of this step
    */
-  step(gradients: Map<Tensor, { gradient: Tensor; factor: Tensor }>, learningRate: number): void {
-    for (const [name, weight] of this.parameters.entries()) {
-      const given = gradients.get(weight);
-      if (given) {
-        const state = this.#stateOf(name, weight);
-        state.step++;
-        adamwStep(weight, given.gradient, state.m, state.v, {
-          ...this.options,
-          learningRate,
-          step: state.step,
-          gradientScale: given.factor,
-        });
+  step(gradients: Map<FlatGroup, ScaledGradient>, learningRate: number): void {
+    for (const [group, flat] of this.#flats) {
+      const given = gradients.get(group);
+      if (given) this.#update(group, flat, given, learningRate);
+      if (flat.average && this.emaDecay !== undefined) {
+        emaStep(flat.average, flat.weights, this.emaDecay);
       }
-      const average = this.ema.get(name);
-      if (average && this.emaDecay !== undefined) emaStep(average, weight, this.emaDecay);
     }
   }
 
@@ -82,13 +121,38 @@ export class AdamW {
       v.dispose();
     }
     for (const tensor of this.ema.values()) tensor.dispose();
+    for (const { weights, average, m, v } of this.#flats.values()) {
+      for (const tensor of [weights, average, m, v]) tensor?.dispose();
+    }
   }
 
-  #stateOf(name: string, weight: Tensor): AdamWState {
-    let state = this.state.get(name);
+  #update(group: FlatGroup, flat: Flat, given: ScaledGradient, learningRate: number): void {
+    const m = flat.m ??= group.zeros().keep();
+    const v = flat.v ??= group.zeros().keep();
+    const stepOf = (member: Member) =>
+      given.present[member.index] ? this.#stateOf(member, m, v).step + 1 : undefined;
+    for (const run of group.runs(stepOf)) {
+      const of = (tensor: Tensor) => group.range(tensor, run);
+      const members = group.members.slice(run.first, run.last + 1);
+      const states = members.map((member) => this.#stateOf(member, m, v));
+      for (const state of states) state.step++;
+      const parts = [flat.weights, given.flat, m, v].map(of);
+      const [w, gradient, mPart, vPart] = parts;
+      adamwStep(w, gradient, mPart, vPart, {
+        ...this.options,
+        learningRate,
+        step: states[0].step,
+        gradientScale: given.factor,
+      });
+      for (const part of parts) part.dispose();
+    }
+  }
+
+  #stateOf(member: Member, m: Tensor, v: Tensor): AdamWState {
+    let state = this.state.get(member.name);
     if (!state) {
-      const zeros = () => Tensor.zeros(weight.gpu, weight.shape).keep();
-      this.state.set(name, state = { m: zeros(), v: zeros(), step: 0 });
+      const part = (flat: Tensor) => member.group.part(flat, member).keep();
+      this.state.set(member.name, state = { m: part(m), v: part(v), step: 0 });
     }
     return state;
   }

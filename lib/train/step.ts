@@ -6,7 +6,8 @@ import { clipScale, sumSquares } from "../ops/global_norm.ts";
 import { mul } from "../ops/mul.ts";
 import { scaledSum } from "../ops/scaled_sum.ts";
 import { Tensor, tidy } from "../tensor.ts";
-import type { AdamW } from "./adamw.ts";
+import type { AdamW, ScaledGradient } from "./adamw.ts";
+import type { FlatGroup } from "./flat_group.ts";
 import { type Objective, runObjective } from "./objective.ts";
 
 /** How gradients are clipped. */
@@ -22,11 +23,6 @@ export interface Clip {
  * or not a number if the step changed nothing because a loss or gradient was not finite.
  */
 export type StepMetrics = Map<string, Tensor>;
-
-interface Scaled {
-  gradient: Tensor;
-  factor: Tensor;
-}
 
 /** Settings of {@link trainStep}. */
 export interface StepOptions {
@@ -59,9 +55,10 @@ export function trainStep(
         losses.push(loss);
         metrics.set(metrics.has(name) ? `${objective.name}/${name}` : name, loss);
       }
-      const norm2 = sumSquares([...gradients.values()]);
+      const collected = optimizer.collect(gradients);
+      const norm2 = sumSquares([...collected.values()].map(({ flat }) => flat));
       metrics.set(`${objective.name}/norm2`, norm2);
-      return { gradients, norm2 };
+      return { collected, norm2 };
     });
     // Factors of 1, or not a number if what they are of is not finite: then no weight changes.
     const checks = [sumSquares(losses), ...parts.map(({ norm2 }) => norm2)]
@@ -69,13 +66,15 @@ export function trainStep(
     const guard = (options.after ? [options.after, ...checks] : checks).reduce((a, b) => mul(a, b));
     metrics.set("finite", guard);
     const each = options.clip?.over === "objective" ? options.clip : undefined;
-    const total = new Map<Tensor, Scaled>();
-    for (const { gradients, norm2 } of parts) {
+    const total = new Map<FlatGroup, ScaledGradient>();
+    for (const { collected, norm2 } of parts) {
       const factor = each ? mul(clipScale(norm2, each.maxNorm), guard) : guard;
-      for (const [weight, gradient] of gradients) join(total, weight, { gradient, factor }, guard);
+      for (const [group, gradient] of collected) {
+        join(total, group, { ...gradient, factor }, guard);
+      }
     }
     if (options.clip?.over === "global") {
-      const norm2 = sumSquares([...total.values()].map(({ gradient }) => gradient));
+      const norm2 = sumSquares([...total.values()].map(({ flat }) => flat));
       metrics.set("norm2", norm2);
       const factor = mul(clipScale(norm2, options.clip.maxNorm), guard);
       for (const scaled of total.values()) scaled.factor = factor;
@@ -85,15 +84,21 @@ export function trainStep(
   });
 }
 
-/** Adds a gradient to what a weight already has; the sum is scaled by both factors, then by the guard. */
-function join(total: Map<Tensor, Scaled>, weight: Tensor, next: Scaled, guard: Tensor): void {
-  const before = total.get(weight);
+/** Adds gradients to those a group already has; the sum is scaled by both factors, then by the guard. */
+function join(
+  total: Map<FlatGroup, ScaledGradient>,
+  group: FlatGroup,
+  next: ScaledGradient,
+  guard: Tensor,
+): void {
+  const before = total.get(group);
   if (!before) {
-    total.set(weight, next);
+    total.set(group, next);
     return;
   }
-  const gradient = scaledSum(before.gradient, before.factor, next.gradient, next.factor);
-  before.gradient.dispose();
-  next.gradient.dispose();
-  total.set(weight, { gradient, factor: guard });
+  const flat = scaledSum(before.flat, before.factor, next.flat, next.factor);
+  const present = before.present.map((here, i) => here || next.present[i]);
+  before.flat.dispose();
+  next.flat.dispose();
+  total.set(group, { flat, present, factor: guard });
 }

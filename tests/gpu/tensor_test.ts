@@ -132,3 +132,57 @@ Deno.test("an alias shares memory until the last handle is given back", async ()
     assert.throws(() => view.alias(), { message: "internal: alias of a tensor whose scope ended" });
   });
 });
+
+Deno.test("view() shares memory both ways, and keeps it until the last handle goes", async () => {
+  await withDevice(async (gpu) => {
+    const live = gpu.buffers.liveCount;
+    const whole = counting(gpu, 256);
+    const part = whole.view(64, [2, 32]);
+    const inner = part.view(32, [4]);
+    assert.deepEqual([...await part.floats()], Array.from({ length: 64 }, (_, i) => 64 + i));
+    assert.deepEqual([...await inner.floats()], [96, 97, 98, 99]);
+    part.write(new Float32Array(64).fill(7));
+    inner.write(Float32Array.of(1, 2, 3, 4));
+    const seen = await whole.floats();
+    assert.deepEqual([...seen.subarray(94, 102)], [7, 7, 1, 2, 3, 4, 7, 7]);
+    assert.deepEqual([seen[63], seen[128]], [63, 128]);
+    const y = Tensor.empty(gpu, [64]);
+    runLine(part, y, 1);
+    gpu.clear(part.buffer);
+    const z = Tensor.empty(gpu, [64]);
+    runLine(part, z, 1);
+    const [before, after] = await readAll([y, z]);
+    assert.notDeepEqual(before, after, "kernels see what was written to a view");
+    assert.equal((await whole.floats())[128], 128, "clearing a view leaves the rest");
+    for (const t of [whole, part, y, z]) t.dispose();
+    assert.equal(gpu.buffers.liveCount, live + 1, "a view holds the memory");
+    inner.dispose();
+    assert.equal(gpu.buffers.liveCount, live);
+    assert.throws(() => counting(gpu, 8).view(4, [5]), {
+      name: "RangeError",
+      message: "Cannot view a (5) tensor from value 4 of 8",
+    });
+  });
+});
+
+Deno.test("moveTo() moves every handle's contents, and gives the old memory back", async () => {
+  await withDevice(async (gpu) => {
+    const live = gpu.buffers.liveCount;
+    const flat = Tensor.zeros(gpu, [192]);
+    const x = counting(gpu, 64);
+    const same = x.alias([8, 8]);
+    x.moveTo(flat.view(64, [64]));
+    assert.equal(gpu.buffers.liveCount, live + 1);
+    assert.deepEqual([...await same.floats()], Array.from({ length: 64 }, (_, i) => i));
+    same.write(new Float32Array(64).fill(5));
+    assert.deepEqual([...(await flat.floats()).subarray(62, 66)], [0, 0, 5, 5]);
+    const small = flat.view(0, [32]);
+    assert.throws(() => x.moveTo(small), {
+      message: "Cannot move a (64) f32 tensor into a (32) f32 one",
+    });
+    for (const t of [small, flat, x]) t.dispose();
+    assert.equal(gpu.buffers.liveCount, live + 1);
+    same.dispose();
+    assert.equal(gpu.buffers.liveCount, live);
+  });
+});

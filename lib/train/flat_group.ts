@@ -1,0 +1,123 @@
+// Parameters side by side in one tensor, so that norms, sums and updates of all of them are one launch each.
+
+import type { Gpu } from "../gpu/device.ts";
+import { Tensor } from "../tensor.ts";
+
+/** Values from one parameter to the next are a multiple of this: kernels can bind each on its own. */
+const STEP = 64;
+/** Bytes of a group, at most, unless one parameter is larger. */
+const MOST_BYTES = 2 ** 26;
+
+/** One parameter of a group. */
+export interface Member {
+  readonly name: string;
+  readonly tensor: Tensor;
+  /** Where its values start in the group. */
+  readonly start: number;
+  /** Which of the group's members it is. */
+  readonly index: number;
+  readonly group: FlatGroup;
+}
+
+/** Gradients of a group's members, laid out as their weights; zeros where there is none. */
+export interface FlatGradient {
+  flat: Tensor;
+  /** By member: whether it has a gradient. */
+  present: boolean[];
+}
+
+/** Members `first … last` of a group, neighbours in memory. */
+export interface Run {
+  first: number;
+  last: number;
+}
+
+/** Parameters that share one memory. */
+export class FlatGroup {
+  readonly gpu: Gpu;
+  readonly members: readonly Member[];
+  /** Number of values, gaps included. */
+  readonly size: number;
+
+  /** @param parameters at least one, f32; their contents are moved by {@link FlatGroup.gather} */
+  constructor(parameters: readonly (readonly [string, Tensor])[]) {
+    let next = 0;
+    this.gpu = parameters[0][1].gpu;
+    this.members = parameters.map(([name, tensor], index) => {
+      const start = next;
+      next += STEP * Math.ceil(tensor.size / STEP);
+      return { name, tensor, start, index, group: this };
+    });
+    this.size = next;
+  }
+
+  /** A tensor of zeros with a place for every value. */
+  zeros(): Tensor {
+    return Tensor.zeros(this.gpu, [this.size]);
+  }
+
+  /** The part of a tensor made by {@link FlatGroup.zeros} that belongs to a member, in its shape. */
+  part(flat: Tensor, { start, tensor }: Member): Tensor {
+    return flat.view(start, tensor.shape);
+  }
+
+  /** The part that belongs to a run of members, gaps between them included. */
+  range(flat: Tensor, { first, last }: Run): Tensor {
+    const from = this.members[first].start;
+    const end = this.members[last + 1]?.start ?? this.size;
+    return flat.view(from, [end - from]);
+  }
+
+  /** Moves the members' values into one tensor, where their handles find them from now on. */
+  gather(): Tensor {
+    const flat = this.zeros();
+    for (const member of this.members) member.tensor.moveTo(this.part(flat, member));
+    return flat;
+  }
+
+  /** Copies gradients side by side and gives them back; `undefined` if no member has one. */
+  collect(gradients: Map<Tensor, Tensor>): FlatGradient | undefined {
+    const present = this.members.map(({ tensor }) => gradients.has(tensor));
+    if (!present.includes(true)) return undefined;
+    const flat = this.zeros();
+    for (const { tensor, start } of this.members) {
+      const gradient = gradients.get(tensor);
+      if (!gradient) continue;
+      this.gpu.copy(gradient.buffer, 0, flat.buffer, 4 * start, 4 * gradient.size);
+      gradient.dispose();
+      gradients.delete(tensor);
+    }
+    return { flat, present };
+  }
+
+  /** Longest runs of neighbours that agree in what `kind` says of them; members of kind `undefined` are in none. */
+  runs(kind: (member: Member) => number | undefined): Run[] {
+    const runs: Run[] = [];
+    let open: number | undefined;
+    for (const member of this.members) {
+      const here = kind(member);
+      const { index } = member;
+      if (here !== undefined && here === open && runs.at(-1)?.last === index - 1) {
+        runs.at(-1)!.last = index;
+      } else if (here !== undefined) runs.push({ first: index, last: index });
+      open = here;
+    }
+    return runs;
+  }
+}
+
+/** Cuts parameters, in their order, into groups of at most {@link MOST_BYTES}. */
+export function flatGroups(parameters: Iterable<readonly [string, Tensor]>): FlatGroup[] {
+  const groups: (readonly [string, Tensor])[][] = [];
+  let bytes = Infinity;
+  for (const entry of parameters) {
+    const size = 4 * entry[1].size;
+    if (bytes + size > MOST_BYTES) {
+      groups.push([]);
+      bytes = 0;
+    }
+    groups.at(-1)!.push(entry);
+    bytes += size;
+  }
+  return groups.map((group) => new FlatGroup(group));
+}
