@@ -4,8 +4,10 @@
 //   deno run -A tests/ops/matmul_bench.ts [MxNxK …]
 
 import { openDevice } from "../../lib/gpu/device.ts";
-import type { MatmulChoice } from "../../lib/ops/matmul_config.ts";
+import { withSplits } from "../../lib/ops/matmul_config.ts";
 import { product } from "../../lib/ops/matmul_launch.ts";
+import { describeMatmul } from "../../lib/ops/matmul_table.ts";
+import { canRun, type MatmulTile, tileName } from "../../lib/ops/matmul_tile.ts";
 import { readAll, Tensor } from "../../lib/tensor.ts";
 import { assertClose, FORWARD, normals } from "../helpers.ts";
 
@@ -18,17 +20,20 @@ const TRAINING = ["512x192x192", "1000x288x96", "1000x96x288", "96x96x1000", "28
 const LAYOUTS = { NN: [false, false], NT: [false, true], TN: [true, false] };
 
 const gpu = await openDevice();
-const naive: MatmulChoice = { kernel: "naive", rowBlocks: 1, columnBlocks: 1, splits: 1 };
-const variants: Record<string, MatmulChoice | undefined> = {
+const naive: MatmulTile = { kernel: "naive", rowBlocks: 1, columnBlocks: 1 };
+const tiles: MatmulTile[] = [
   naive,
-  "register 4x4": { kernel: "register", rowBlocks: 1, columnBlocks: 1, splits: 1 },
-  "register 8x8": { kernel: "register", rowBlocks: 2, columnBlocks: 2, splits: 1 },
-  "8x8, 4 splits": { kernel: "register", rowBlocks: 2, columnBlocks: 2, splits: 4 },
-};
-if (gpu.subgroupSize === 8) {
-  variants["subgroup 16x32"] = { kernel: "subgroup", rowBlocks: 4, columnBlocks: 1, splits: 1 };
-  variants["subgroup 32x32"] = { kernel: "subgroup", rowBlocks: 8, columnBlocks: 1, splits: 1 };
-}
+  { kernel: "register", rowBlocks: 1, columnBlocks: 1 },
+  { kernel: "register", rowBlocks: 2, columnBlocks: 2 },
+  { kernel: "tiled", rowBlocks: 1, columnBlocks: 1, side: 8 },
+  { kernel: "tiled", rowBlocks: 1, columnBlocks: 1, side: 16 },
+  { kernel: "tiled", rowBlocks: 2, columnBlocks: 2, side: 16 },
+  { kernel: "subgroup", rowBlocks: 4, columnBlocks: 1 },
+  { kernel: "subgroup", rowBlocks: 8, columnBlocks: 1 },
+];
+const variants: Record<string, MatmulTile | undefined> = Object.fromEntries(
+  tiles.filter((tile) => canRun(gpu, tile)).map((tile) => [tileName(tile), tile]),
+);
 variants["chosen here"] = undefined;
 
 /** Milliseconds until the device is done; Deno adds a fixed wait, see `idleMs`. */
@@ -53,7 +58,8 @@ console.log(
     idleMs.toFixed(1)
   } ms of waiting`,
 );
-console.log("MxNxK".padEnd(18), names.map((name) => name.padStart(15)).join(""));
+console.log(`choices: ${JSON.stringify(describeMatmul(gpu))}`);
+console.log("MxNxK".padEnd(18), names.map((name) => name.padStart(24)).join(""));
 for (const shape of Deno.args.length > 0 ? Deno.args : [...CUBES, ...TRAINING]) {
   const [rows, columns, inner] = shape.split("x").map(Number);
   const flop = 2 * rows * columns * inner;
@@ -70,7 +76,8 @@ for (const shape of Deno.args.length > 0 ? Deno.args : [...CUBES, ...TRAINING]) 
     );
     const sizes = { rows, columns, inner, transposeA, transposeB };
     const run = (name: string) => {
-      const choice = variants[name];
+      const tile = variants[name];
+      const choice = tile && withSplits(gpu, sizes, tile);
       return product(a, b, choice ? { ...sizes, choice } : sizes);
     };
     const results = names.map(run);
@@ -92,7 +99,7 @@ for (const shape of Deno.args.length > 0 ? Deno.args : [...CUBES, ...TRAINING]) 
       }
     }
     const rates = best.map((ms) =>
-      (ms === Infinity ? "-" : (flop / ms / 1e6).toFixed(1)).padStart(15)
+      (ms === Infinity ? "-" : (flop / ms / 1e6).toFixed(1)).padStart(24)
     );
     console.log(`${layout} ${shape}`.padEnd(18), rates.join(""));
     a.dispose();
