@@ -11,7 +11,7 @@ import { type Case, cases } from "./peers_cases.ts";
 import type { Engine, Job } from "./peers_engine.ts";
 import { jaxEngine } from "./peers_jax.ts";
 import { ourEngine } from "./peers_ours.ts";
-import { type Circumstances, digits, rejectAbove, report, type Row } from "./peers_report.ts";
+import { type Circumstances, digits, rate, rejectAbove, report, type Row } from "./peers_report.ts";
 import { tfjsEngine } from "./peers_tfjs.ts";
 
 const FLAGS = {
@@ -55,8 +55,12 @@ interface Contender {
 async function main(context: Context<typeof FLAGS>): Promise<number> {
   const { flags, note, signal } = context;
   const gpu = await openDevice();
-  const started = await fmaCeiling(gpu);
-  note(`${gpu.adapter.name}: multiply-adds reach ${started.gflops.toFixed(1)} GFLOP/s`);
+  const measured = await commit();
+  let ceiling = (await fmaCeiling(gpu)).gflops;
+  note(`${gpu.adapter.name}: multiply-adds reach ${ceiling.toFixed(1)} GFLOP/s`);
+  const raiseCeiling = async () => {
+    ceiling = Math.max(ceiling, (await fmaCeiling(gpu)).gflops);
+  };
 
   const contenders: Contender[] = [];
   for (const engine of [ourEngine(gpu), await tfjsEngine(), await jaxEngine()]) {
@@ -70,6 +74,8 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
     const test = make();
     const row = await compare(test, contenders, flags.rounds ?? (flags.quick ? 3 : 5), signal);
     rows.push(row);
+    const fastest = Math.max(...Object.keys(row.samples).map((name) => rate(row, name)));
+    if (fastest > ceiling) await raiseCeiling(); // the machine may have been busy when it was measured
     const times = Object.entries(row.samples).map(([name, ms]) => `${name} ${digits(median(ms))}`);
     note(`${test.name}: ${times.join(", ")} ms`);
     for (const [name, reason] of Object.entries(row.wrong)) {
@@ -77,14 +83,13 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
     }
   }
 
-  const ended = await fmaCeiling(gpu);
-  const ceiling = Math.max(started.gflops, ended.gflops);
+  await raiseCeiling();
   rejectAbove(rows, ceiling);
   const facts: Circumstances = {
     adapter: gpu.adapter.name,
     runtime: `Deno ${Deno.version.deno}`,
     date: new Date().toISOString().slice(0, 10),
-    commit: await commit(),
+    commit: measured,
     ceiling,
     engines: contenders.map(({ engine: { name, way } }) => ({ name, way })),
   };
