@@ -40,6 +40,7 @@ const random = (gpu: Gpu, ...shape: number[]) =>
   Tensor.from(gpu, normals(shape.reduce((n, d) => n * d), 1), shape);
 
 test("Profile lists dispatches, copies, clears and reads in order, with their bytes", async (gpu) => {
+  Tensor.empty(gpu, [1020]).dispose(); // reused: what was asked for last counts
   const [x, y] = [counting(gpu, 1000), Tensor.empty(gpu, [1000])]; // of 4,096 bytes each
   const mark = gpu.profile!.mark();
   runLine(x, y, 2);
@@ -89,7 +90,9 @@ test("attention counts its products over the pairs in the mask's ranges", async 
   const forward = await rowsDuring(gpu, () => attention(q, k, v, mask));
   assert.equal(flopOf(forward), 2 * product, "q·k, p·v");
   const both = await rowsDuring(gpu, () => backward(sum(attention(q, k, v, mask))));
-  assert.equal(flopOf(both), (2 + 3 + 4) * product, "and backward to queries and to keys");
+  // Backward there are q·k and dy·v, for queries and for keys or once for both, and three products of their own.
+  const products = (flopOf(both) - flopOf(forward)) / product;
+  assert.ok(products === 5 || products === 7, `${products} products backward`);
 });
 
 test("conv2d counts 2·k² operations per output and pair of channels, each way", async (gpu) => {
@@ -117,13 +120,16 @@ test("Profile.trace() tells host and device on one clock", async (gpu) => {
   const [x, y] = [counting(gpu, 2 ** 16), Tensor.empty(gpu, [2 ** 16])];
   for (let i = 0; i < 300; i++) runLine(x, y, i);
   await gpu.settle();
+  await new Promise((resolve) => setTimeout(resolve, 100)); // a gap both clocks see
+  runLine(x, y, 1);
+  await gpu.settle();
   const trace = await gpu.profile!.trace();
   const ended = performance.now();
   const spans = (tid: number) => trace.traceEvents.filter((e) => e.ph === "X" && e.tid === tid);
   const names = (tid: number) => [...new Set(spans(tid).map(({ name }) => name))].sort();
   assert.deepEqual(names(2), ["record", "submit", "upload"]);
   assert.deepEqual(names(3), ["wait"]);
-  assert.equal(spans(1).filter(({ name }) => name === "line").length, 300);
+  assert.equal(spans(1).filter(({ name }) => name === "line").length, 301);
   const firstSubmit = spans(2).find(({ name }) => name === "submit")!.ts!;
   for (const { ts, dur } of spans(1)) {
     assert.ok(ts! >= firstSubmit - 0.001 && ts! >= 1000 * begun, "not before it was submitted");
