@@ -151,6 +151,30 @@ Deno.test(
   },
 );
 
+Deno.test("a NaN stays in its row and its column in every matmul variant", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const [rows, columns, inner] = [37, 41, 20]; // a slab of k ends in the next row or column
+  for (const [transposeA, transposeB] of LAYOUTS) {
+    const a = new Float32Array(rows * inner).fill(1);
+    const b = new Float32Array(inner * columns).fill(1);
+    a[transposeA ? 30 : 30 * inner] = NaN; // row 30, k = 0
+    b[transposeB ? 5 * inner : 5] = NaN; // k = 0, column 5
+    const options = { rows, columns, inner, transposeA, transposeB };
+    const [x, y] = [Tensor.from(gpu, a, [rows, inner]), Tensor.from(gpu, b, [inner, columns])];
+    const names = variants(gpu);
+    const values = await readAll(
+      names.map(([, choice]) => product(x, y, { ...options, choice })),
+    );
+    names.forEach(([name], j) => {
+      const wrong = [...values[j]].findIndex((v, i) => {
+        const hit = Math.floor(i / columns) === 30 || i % columns === 5;
+        return hit ? !Number.isNaN(v) : v !== inner;
+      });
+      assert.equal(wrong, -1, `${name}: element ${wrong} is ${values[j][wrong]}`);
+    });
+  }
+});
+
 Deno.test("product() gives the same bits twice", GPU_TEST, async () => {
   const gpu = await testGpu();
   const { a, b, options } = makeCase(gpu, [45, 50, 300], LAYOUTS[2], false);
