@@ -3,19 +3,19 @@
 //
 // weight  (O, C, 3, 3)
 // y       (O, C, 2, 2): the convolution for the output rows of parity `down` and columns of parity `right`
-// grid    folded: one invocation per value of y
+// grid    folded: one invocation per n = O·C, which makes all four taps
 
 override BLOCK: u32 = 64;
 
 struct Params { n: u32, down: u32, right: u32 }
 
 @group(0) @binding(0) var<storage, read> weight: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// First tap that falls on neighbour `p`, and the one after the last.
-fn span(parity: u32, p: u32) -> vec2u {
-  return select(vec2u(0u, 1u + parity), vec2u(1u + parity, 3u), p == 1u);
+// A row of taps on its two neighbours.
+fn halves(row: vec3f) -> vec2f {
+  return select(vec2f(row.x, row.y + row.z), vec2f(row.x + row.y, row.z), params.right == 1u);
 }
 
 @compute @workgroup_size(BLOCK)
@@ -26,11 +26,13 @@ fn main(
 ) {
   let id = (group.y * groups.x + group.x) * BLOCK + lane;
   if (id >= params.n) { return; }
-  let rows = span(params.down, (id / 2u) % 2u);
-  let columns = span(params.right, id % 2u);
-  var sum = 0.0;
-  for (var u = rows.x; u < rows.y; u++) {
-    for (var v = columns.x; v < columns.y; v++) { sum += weight[id / 4u * 9u + 3u * u + v]; }
+  let at = 9u * id;
+  let top = halves(vec3f(weight[at], weight[at + 1u], weight[at + 2u]));
+  let middle = halves(vec3f(weight[at + 3u], weight[at + 4u], weight[at + 5u]));
+  let bottom = halves(vec3f(weight[at + 6u], weight[at + 7u], weight[at + 8u]));
+  if (params.down == 1u) {
+    y[id] = vec4f(top + middle, bottom);
+  } else {
+    y[id] = vec4f(top, middle + bottom);
   }
-  y[id] = sum;
 }

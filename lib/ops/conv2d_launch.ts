@@ -108,12 +108,12 @@ export function packConv(
       size_i: inChannels,
       size_j: outChannels,
       padded_i: 4 * inQuads,
-      padded_j: 4 * wQuads,
+      quads: wQuads,
       stride_i: forward ? taps : s.C * taps,
       stride_j: forward ? s.C * taps : taps,
       has_bias: Number(forward),
     },
-    grid: foldGrid(Math.ceil(packed.size / 64)),
+    grid: foldGrid(Math.ceil((4 * inQuads + 1) * wQuads / 64)),
   });
   return { weight: packed, variant: chosen, sizes, wQuads };
 }
@@ -274,14 +274,14 @@ export function weightGradient(
   unpack.run(x.gpu, {
     buffers: { sums: sums.buffer, dweight: dweight.buffer },
     params: {
-      n: dweight.size,
+      outputs: s.O,
       channels: s.C,
       taps,
       padded_c: block * cBlocks,
-      padded_o: block * oBlocks,
+      quads: block * oBlocks / 4,
       splits,
     },
-    grid: foldGrid(Math.ceil(dweight.size / 64)),
+    grid: foldGrid(Math.ceil(outQuads * s.C * taps / 64)),
   });
   sums.dispose();
   return dweight;

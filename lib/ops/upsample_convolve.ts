@@ -67,8 +67,8 @@ export function* upsampleConvolveSteps(
     const summed = Tensor.empty(gpu, [O, C, 2, 2]);
     taps.run(gpu, {
       buffers: { weight: weight.buffer, y: summed.buffer },
-      params: { n: summed.size, down, right },
-      grid: foldGrid(Math.ceil(summed.size / 64)),
+      params: { n: O * C, down, right },
+      grid: foldGrid(Math.ceil(O * C / 64)),
     });
     const packed = packConv("forward", summed, bias, sizes);
     summed.dispose();
