@@ -18,5 +18,5 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let i = (group.y * groups.x + group.x) * BLOCK + lane;
-  if (i * 4u < params.n) { y[i] += x[i]; }
+  if (i * 4u < params.n) { y[i] = y[i] + x[i]; }
 }

@@ -22,12 +22,16 @@ fn main(
 ) {
   let row = (group.y * groups.x + group.x) * (BLOCK / LANES) + lane / LANES;
   let start = min(row, params.rows - 1u) * params.cols;
-  var largest = x[start];
-  for (var c = lane % LANES; c < params.cols; c += LANES) { largest = max(largest, x[start + c]); }
-  let m = row_max(lane, pack_max(largest));
-  var total = pack();
-  for (var c = lane % LANES; c < params.cols; c += LANES) { total += exp(x[start + c] - m); }
-  let share = 1.0 / row_sum(lane, pack_sum(total));
+  var top = -3.4e38;
+  var total = 0.0;
+  for (var c = lane % LANES; c < params.cols; c += LANES) {
+    let v = x[start + c];
+    let next = max(top, pack_max(v));
+    total = total * exp(top - next) + pack_sum(exp(v - next));
+    top = next;
+  }
+  let m = row_max(lane, top);
+  let share = 1.0 / row_sum(lane, total * exp(top - m));
   if (row >= params.rows) { return; }
   for (var c = lane % LANES; c < params.cols; c += LANES) {
     y[start + c] = exp(x[start + c] - m) * share;

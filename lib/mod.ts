@@ -2,7 +2,8 @@
 
 // Errors and devices
 export * from "./errors.ts";
-export { adapterFacts, type Gpu, type GpuOptions, openDevice } from "./gpu/device.ts";
+export { adapterFacts } from "./gpu/adapter.ts";
+export { type Gpu, type GpuOptions, openDevice } from "./gpu/device.ts";
 export { formatBytes } from "./gpu/buffers.ts";
 export { foldGrid, Kernel } from "./gpu/kernel.ts";
 export type { Profile } from "./gpu/profile.ts";

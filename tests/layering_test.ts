@@ -50,6 +50,10 @@ const PACKAGES: Record<string, string[]> = {
   "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
   "@std/cli/parse-args": ["cli", "tests"],
+  // The engines that tests/bench/peers.ts compares with.
+  "npm:@tensorflow/tfjs@4.22.0": ["tests"],
+  "npm:@tensorflow/tfjs-backend-webgpu@4.22.0": ["tests"],
+  "npm:@jax-js/jax@0.1.25": ["tests"],
 };
 
 /** Calls of WebGPU, and constants needed to make them. */

@@ -6,7 +6,7 @@ import { runPointwise } from "./pointwise.ts";
 import { Kernel } from "./kernel.ts";
 import { Tensor } from "../tensor.ts";
 
-const inPlace = new Kernel("accumulate", { main: accumulateCode });
+const inPlace = new Kernel("accumulate", { main: accumulateCode, inPlace: ["y"] });
 const apart = new Kernel("add", { main: addCode });
 
 /** `a + b`, in the memory of `a` where nobody else holds it. Both handles are used up. */

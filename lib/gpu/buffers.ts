@@ -3,6 +3,7 @@
 
 import { ResourceError } from "../errors.ts";
 import type { Gpu } from "./device.ts";
+import { sizeClass, SMALLEST } from "./size_class.ts";
 import { TexelCopies } from "./texel_copies.ts";
 
 /** A device buffer and the size it was made with (its size class, not the size asked for). */
@@ -24,15 +25,6 @@ export interface GpuBuffer {
 /** What a buffer is a view of, or itself. */
 export function rootOf(buffer: GpuBuffer): GpuBuffer {
   return buffer.root ?? buffer;
-}
-
-const SMALLEST = 256;
-
-/** Rounds up to a size class: four classes per power of two, so at most a fifth is unused. */
-export function sizeClass(sizeBytes: number): number {
-  if (sizeBytes <= SMALLEST) return SMALLEST;
-  const step = 2 ** Math.max(6, Math.floor(Math.log2(sizeBytes - 1)) - 2);
-  return Math.ceil(sizeBytes / step) * step;
 }
 
 /** Formats bytes for messages. */

@@ -7,6 +7,8 @@ export interface Declared {
   name: string;
   index: number;
   type: "read-only-storage" | "storage" | "uniform" | TexelFormat;
+  /** The binding whose buffer it is a copy of, where that is another one. */
+  of?: string;
 }
 
 /** A field of the struct `Params`. */

@@ -3,6 +3,7 @@
 // seen, the cost of a submit is that of several dispatches.
 
 import { ResourceError } from "../errors.ts";
+import { type AdapterFacts, adapterFacts, requestAll } from "./adapter.ts";
 import { BufferPool, type GpuBuffer, rootOf } from "./buffers.ts";
 import { BatchParams } from "./params.ts";
 import { Profile } from "./profile.ts";
@@ -22,41 +23,8 @@ export interface GpuOptions {
   tuned?: boolean;
 }
 
-/** Limits requested at the adapter's largest; the others stay at WebGPU's defaults. */
-export const WANTED_LIMITS = [
-  "maxBufferSize",
-  "maxStorageBufferBindingSize",
-  "maxStorageBuffersPerShaderStage",
-  "maxUniformBufferBindingSize",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-  "maxComputeWorkgroupSizeY",
-  "maxComputeWorkgroupSizeZ",
-  "maxComputeWorkgroupsPerDimension",
-] as const;
-
-const WANTED_FEATURES = ["timestamp-query", "shader-f16"] as const;
-
 const MAX_PENDING = 256; // dispatches per submit
 const DEFAULT_BUDGET = 4 * 2 ** 30;
-
-/** What an adapter is called and whether it is software. */
-export interface AdapterFacts {
-  name: string;
-  vendor: string;
-  software: boolean;
-}
-
-/** The adapters' names of the software rasterizers in use: Mesa's llvmpipe and Google's SwiftShader. */
-const SOFTWARE = /llvmpipe|lavapipe|swiftshader|software/i;
-
-/** Reads name and kind from an adapter. */
-export function adapterFacts(adapter: GPUAdapter): AdapterFacts {
-  const info = adapter.info;
-  const name = info.description || info.device || info.vendor || "unnamed adapter";
-  return { name, vendor: info.vendor, software: info.isFallbackAdapter || SOFTWARE.test(name) };
-}
 
 /**
  * Opens a device: hardware first, all useful limits and features requested.
@@ -86,40 +54,10 @@ export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
       help: "leave --profile out, or use another adapter: --adapter software",
     });
   }
-  const requiredLimits: Record<string, number> = {};
-  for (const name of WANTED_LIMITS) requiredLimits[name] = adapter.limits[name];
-  const base = WANTED_FEATURES.filter((f) => adapter.features.has(f)) as GPUFeatureName[];
-  const device = await requestWithSubgroups(adapter, base, requiredLimits);
-  const fixedSize = adapter.info.subgroupMinSize === adapter.info.subgroupMaxSize;
-  const granted = device.features.has("subgroups" as GPUFeatureName);
-  const subgroupSize = granted && fixedSize ? adapter.info.subgroupMinSize : 0;
-  const prefix = subgroupSize > 0 ? await subgroupPrefix(device) : "";
-  const gpu = new Gpu(device, facts, subgroupSize, prefix, options);
+  const { device, subgroupSize, subgroupLine } = await requestAll(adapter);
+  const gpu = new Gpu(device, facts, subgroupSize, subgroupLine, options);
   if (options.tuned !== false) gpu.tuned = await readTuned(gpu.tuned.key);
   return gpu;
-}
-
-/** Deno grants subgroups without listing them among the adapter's features, so the only test is to ask. */
-async function requestWithSubgroups(
-  adapter: GPUAdapter,
-  base: GPUFeatureName[],
-  requiredLimits: Record<string, number>,
-): Promise<GPUDevice> {
-  const withSubgroups = [...base, "subgroups" as GPUFeatureName];
-  try {
-    return await adapter.requestDevice({ requiredFeatures: withSubgroups, requiredLimits });
-  } catch (cause) {
-    if (!(cause instanceof TypeError || cause instanceof DOMException)) throw cause;
-    return await adapter.requestDevice({ requiredFeatures: base, requiredLimits });
-  }
-}
-
-/** Browsers need the line `enable subgroups;`, Deno refuses it: returns what this platform wants. */
-async function subgroupPrefix(device: GPUDevice): Promise<string> {
-  const line = "enable subgroups;";
-  device.pushErrorScope("validation");
-  device.createShaderModule({ code: `${line} @compute @workgroup_size(1) fn main() {}` });
-  return await device.popErrorScope() === null ? line : "";
 }
 
 function lost(message: string): ResourceError {

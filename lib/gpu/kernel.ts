@@ -4,6 +4,7 @@
 // storage is rewritten to texels (see texel_loads.ts).
 
 import { type GpuBuffer, rootOf } from "./buffers.ts";
+import { buildFault } from "./build_fault.ts";
 import { type Declared, type Field, readBindings, readFields } from "./declarations.ts";
 import type { Gpu } from "./device.ts";
 import { TEXEL_COLUMNS, type TexelFormat } from "./texel_copies.ts";
@@ -26,6 +27,8 @@ export interface KernelSource<Knob extends string> {
   subgroups?: boolean;
   /** False if it reads little of what it binds, so that copying that to texels would cost more than it saves. */
   texels?: boolean;
+  /** Buffers it updates in place: every value is read only by the invocation that writes it, and before that. */
+  inPlace?: readonly string[];
 }
 
 /** One launch. */
@@ -167,18 +170,23 @@ export class Kernel<Knob extends string = never> {
   /** Whether the variant that reads texels is worth its copies. */
   #wantsTexels(gpu: Gpu, { buffers, texels }: Launch<Knob>): boolean {
     if (!gpu.readsTexels || (texels ?? this.#source.texels) === false) return false;
+    const most = gpu.buffers.texels.mostBytes;
     let bytes = 0;
-    for (const { name } of this.#read) bytes += buffers[name]?.sizeBytes ?? 0;
+    for (const { name } of this.#read) {
+      const size = buffers[name]?.sizeBytes ?? 0;
+      if (size > most) return false;
+      bytes += size;
+    }
     return bytes >= FEW_BYTES;
   }
 
   #bind(gpu: Gpu, built: Built, launch: Launch<Knob>): GPUBindGroup {
     let key = `${built.id}`;
-    const entries = built.declared.map(({ name, index, type }): GPUBindGroupEntry => {
+    const entries = built.declared.map(({ name, index, type, of }): GPUBindGroupEntry => {
       if (type === "uniform") {
         return { binding: index, resource: { buffer: gpu.params.buffer, size: this.#paramBytes } };
       }
-      const given = launch.buffers[name];
+      const given = launch.buffers[of ?? name];
       if (!given) {
         const names = built.declared.map((d) => d.name).join(", ");
         throw new TypeError(
@@ -271,7 +279,8 @@ export class Kernel<Knob extends string = never> {
     } finally {
       scope = gpu.device.popErrorScope();
     }
-    gpu.watch(this.#verdict(built.module, scope, parts));
+    const files = [this.#source.main, ...parts];
+    gpu.watch(buildFault(this.name, built.module, scope, files));
     cache.pipelines.set(key, built);
     return built;
   }
@@ -303,30 +312,6 @@ export class Kernel<Knob extends string = never> {
     return { pipeline, layout, module };
   }
 
-  /** What is wrong with a build, at the place where WGSL has it. */
-  async #verdict(
-    module: GPUShaderModule,
-    scope: Promise<GPUError | null>,
-    parts: readonly string[],
-  ): Promise<Error | undefined> {
-    const [error, { messages }] = await Promise.all([scope, module.getCompilationInfo()]);
-    const first = messages.find(({ type }) => type === "error");
-    if (!first) return error ? this.#fault(`does not build: ${error.message}`) : undefined;
-    let file = `kernels/${this.name}.wgsl`;
-    let line = first.lineNum;
-    for (const [i, text] of [this.#source.main, ...parts].entries()) {
-      const lines = text.split("\n").length;
-      if (line <= lines) break;
-      line -= lines;
-      file = `kernels/${this.name}.wgsl, part ${i + 1}`;
-    }
-    return new Error(`${file}:${line}:${first.linePos}: ${plainMessage(first.message)}`);
-  }
-
-  #fault(what: string): Error {
-    return new Error(`internal: kernel "${this.name}" ${what}`);
-  }
-
   #specialize(
     gpu: Gpu,
     knobs: Record<string, number | string>,
@@ -352,7 +337,12 @@ export class Kernel<Knob extends string = never> {
     if (!texels) {
       return { code: [enable + main, ...parts].join("\n"), constants, declared: this.#declared };
     }
-    const { files, loads, declared } = readTexels(main, parts, this.#declared);
+    const { files, loads, declared } = readTexels(
+      main,
+      parts,
+      this.#declared,
+      this.#source.inPlace,
+    );
     return { code: enable + [...files, loads].join("\n"), constants, declared };
   }
 
@@ -416,13 +406,4 @@ function fits(value: number, type: "u32" | "i32"): boolean {
 
 function knobPattern(name: string): RegExp {
   return new RegExp(`(override|const|alias)\\s+${name}\\b([^=;]*)=\\s*([^;]+);`);
-}
-
-/** A compiler's message in one line, without the drawing of the source that Deno adds. */
-function plainMessage(message: string): string {
-  const lines = message.split("\n").map((line) => line.trim());
-  const told = lines.filter((line) => line !== "" && !/^(┌|│|=|\d+ │)/.test(line));
-  const detail = lines.map((line) => /^│\s*\^+ (.*)/.exec(line)?.[1]).find(Boolean);
-  const text = told.join(" ").replace(/^Shader ('.*?' )?(parsing|validation) error: /, "");
-  return detail && !text.includes(detail) ? `${text} (${detail})` : text;
 }

@@ -1,6 +1,7 @@
 // What an open device is and grants, as a plain record for people to read.
 
-import { type Gpu, WANTED_LIMITS } from "./device.ts";
+import { WANTED_LIMITS } from "./adapter.ts";
+import type { Gpu } from "./device.ts";
 
 /** A limit that is requested from the adapter. */
 export type WantedLimit = (typeof WANTED_LIMITS)[number];

@@ -63,7 +63,7 @@ export function rowBinding(tensor: Tensor, rows: number, { start, count }: RowRa
 
 /** How many threads share a row of `packs` loads, and how many make a workgroup. */
 export function rowThreads(gpu: Gpu, packs: number): { BLOCK: number; LANES: number } {
-  if (gpu.adapter.software) return { BLOCK: 16, LANES: 1 };
+  if (gpu.adapter.software) return { BLOCK: 64, LANES: 1 };
   const wanted = 2 ** Math.ceil(Math.log2(Math.max(1, packs / 4)));
   const LANES = Math.min(256, wanted);
   return { BLOCK: Math.max(64, LANES), LANES };

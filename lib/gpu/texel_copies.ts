@@ -1,8 +1,9 @@
 // Copies of buffers as textures, which software adapters read several times faster. A copy stays until its buffer is
 // written or room is needed: weights and activations are read by several kernels of a step.
 
-import { type GpuBuffer, sizeClass } from "./buffers.ts";
+import type { GpuBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
+import { sizeClass } from "./size_class.ts";
 
 /** A texture with a copy of part of a buffer, 16 bytes to a texel, {@link TEXEL_COLUMNS} to a row. */
 export interface Texels {
@@ -49,6 +50,11 @@ export class TexelCopies {
   constructor(gpu: Gpu, makeRoom: (bytes: number) => void) {
     this.#gpu = gpu;
     this.#makeRoom = makeRoom;
+  }
+
+  /** Bytes of the largest copy. */
+  get mostBytes(): number {
+    return TEXEL_ROW * this.#gpu.device.limits.maxTextureDimension2D;
   }
 
   /**
@@ -106,7 +112,8 @@ export class TexelCopies {
     const bytes = sizeClass(sizeBytes);
     const needed = Math.ceil(bytes / TEXEL_ROW);
     // llvmpipe compiles a kernel anew for textures whose height is a power of two: none is.
-    const rows = Math.max(3, Number.isInteger(Math.log2(needed)) ? needed + 1 : needed);
+    const tall = Number.isInteger(Math.log2(needed)) ? needed + 1 : needed;
+    const rows = Math.min(Math.max(3, tall), this.#gpu.device.limits.maxTextureDimension2D);
     const size = TEXEL_ROW * rows;
     const reused = this.#idle.get(`${format} ${size}`)?.pop();
     if (reused) return reused;

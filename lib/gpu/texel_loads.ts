@@ -50,32 +50,40 @@ export function readTexels(
   main: string,
   parts: readonly string[],
   declared: readonly Declared[],
+  inPlace: readonly string[] = [],
 ): TexelKernel {
   let text = main;
   let rest = [...parts];
   let loads = "";
+  const added: Declared[] = [];
   const changed = declared.map((binding): Declared => {
-    if (binding.type !== "read-only-storage") return binding;
     const { name } = binding;
-    const found = new RegExp(`var<storage,\\s*read>\\s*${name}\\s*:\\s*array<(\\w+)>`).exec(text);
+    const both = inPlace.includes(name);
+    if (binding.type !== "read-only-storage" && !both) return binding;
+    const found = new RegExp(`var<storage,\\s*\\w+>\\s*${name}\\s*:\\s*array<(\\w+)>`).exec(text);
     const alias = found && new RegExp(`\\balias\\s+${found[1]}\\s*=\\s*(\\w+)`).exec(text)?.[1];
     const type = alias || found?.[1];
     if (!found || !type || !(type in LOADS)) return binding;
-    text = text.replace(found[0], `var ${name}: texture_2d<u32>`);
+    if (!both) text = text.replace(found[0], `var ${name}: texture_2d<u32>`);
     text = callsFor(text, name);
     const own = new RegExp(`(?<![\\w.])${name}\\s*:|\\b(let|var)\\s+${name}\\b`);
     rest = rest.map((part) => own.test(part) ? part : callsFor(part, name));
     const shift = SHIFTS[type];
     const at = shift === 0 ? "i" : `(i >> ${shift}u)`;
     const position = `vec2u(${at} % ${TEXEL_COLUMNS}u, ${at} / ${TEXEL_COLUMNS}u)`;
-    const body = LOADS[type].replace("T", `textureLoad(${name}, ${position}, 0)`);
+    const source = both ? `${name}_before` : name;
+    const body = LOADS[type].replace("T", `textureLoad(${source}, ${position}, 0)`);
     loads += `fn texel_of_${name}(i: u32) -> ${type} { ${body} }\n`;
-    return { ...binding, type: "rgba32uint" };
+    if (!both) return { ...binding, type: "rgba32uint" };
+    const index = Math.max(...declared.map((d) => d.index)) + 1 + added.length;
+    loads += `@group(0) @binding(${index}) var ${source}: texture_2d<u32>;\n`;
+    added.push({ name: source, index, type: "rgba32uint", of: name });
+    return binding;
   });
-  return { files: [text, ...rest], loads, declared: changed };
+  return { files: [text, ...rest], loads, declared: [...changed, ...added] };
 }
 
-/** Every `name[…]` outside comments as `texel_of_name(u32(…))`. */
+/** Every `name[…]` that is read, outside comments, as `texel_of_name(u32(…))`. */
 function callsFor(text: string, name: string): string {
   const start = new RegExp(`(?<![\\w.])${name}\\[`, "g");
   let out = "";
@@ -90,7 +98,9 @@ function callsFor(text: string, name: string): string {
       else if (text[end] === "]") depth--;
     }
     const inner = callsFor(text.slice(start.lastIndex, end - 1), name);
-    out += `${text.slice(last, match.index)}texel_of_${name}(u32(${inner}))`;
+    const isTarget = /^\s*=[^=]/.test(text.slice(end, end + 16));
+    const access = isTarget ? `${name}[${inner}]` : `texel_of_${name}(u32(${inner}))`;
+    out += text.slice(last, match.index) + access;
     last = start.lastIndex = end;
   }
   return out + text.slice(last);

@@ -2,7 +2,7 @@
 // the repository, which every task may read and `deno task doctor --tune` writes. Reading is optional: without the
 // permission, the file or its sense, the defaults hold. It never prompts.
 
-import type { AdapterFacts } from "./device.ts";
+import type { AdapterFacts } from "./adapter.ts";
 
 /** Where the files lie: in a hidden folder of the repository, which git ignores. */
 export const TUNED_FOLDER: URL = new URL("../../.oka/tuned/", import.meta.url);

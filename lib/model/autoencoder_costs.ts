@@ -2,7 +2,8 @@
 // lib/nn/image_steps.ts runs them, and multiply-adds.
 
 import { ResourceError } from "../errors.ts";
-import { formatBytes, sizeClass } from "../gpu/buffers.ts";
+import { formatBytes } from "../gpu/buffers.ts";
+import { sizeClass } from "../gpu/size_class.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { SCORE_BYTES } from "../nn/image_steps.ts";
 import { convVariant, packedQuads } from "../ops/conv2d_launch.ts";

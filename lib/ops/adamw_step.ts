@@ -5,7 +5,7 @@ import { Kernel } from "../gpu/kernel.ts";
 import { runPointwise } from "../gpu/pointwise.ts";
 import type { Tensor } from "../tensor.ts";
 
-const kernel = new Kernel("adamw_step", { main: code });
+const kernel = new Kernel("adamw_step", { main: code, inPlace: ["w", "m", "v"] });
 
 /** Settings of {@link adamwStep}. */
 export interface AdamWStep {

@@ -5,7 +5,7 @@ import { Kernel } from "../gpu/kernel.ts";
 import { runPointwise } from "../gpu/pointwise.ts";
 import type { Tensor } from "../tensor.ts";
 
-const kernel = new Kernel("ema_step", { main: code });
+const kernel = new Kernel("ema_step", { main: code, inPlace: ["average"] });
 
 /**
  * `average ← decay · average + (1 - decay) · x`, in place. Not differentiable.

@@ -13,8 +13,9 @@ export const TERMS = {
 
 const kernel = new Kernel("sum", { main: code, parts: TERMS.value, knobs: ["BLOCK"] });
 
-const PER_THREAD = 64; // values a thread adds at least, when there are as many
-const MAX_THREADS = 16384;
+/** Values a thread adds at least, when there are as many, and the most threads: a software adapter has few cores. */
+const GPU_THREADS = { values: 64, most: 16384 };
+const SOFTWARE_THREADS = { values: 256, most: 1024 };
 
 /** How a sum is laid out: partial sums per piece of the tensor. */
 interface Piece {
@@ -25,10 +26,11 @@ interface Piece {
 
 function piecesOf(x: Tensor): Piece[] {
   const most = Math.floor(x.gpu.maxBindingBytes / 256) * 64;
+  const split = x.gpu.adapter.software ? SOFTWARE_THREADS : GPU_THREADS;
   const pieces: Piece[] = [];
   for (let start = 0; start < x.size; start += most) {
     const count = Math.min(most, x.size - start);
-    pieces.push({ start, count, threads: Math.min(MAX_THREADS, Math.ceil(count / PER_THREAD)) });
+    pieces.push({ start, count, threads: Math.min(split.most, Math.ceil(count / split.values)) });
   }
   return pieces;
 }
@@ -53,7 +55,7 @@ export function reduce(
   xs.forEach((x, i) => {
     for (const { start, count, threads } of pieces[i]) {
       const whole = pieces[i].length === 1;
-      const BLOCK = gpu.adapter.software ? 8 : 64;
+      const BLOCK = 64;
       kernel.run(gpu, {
         buffers: {
           x: whole ? x.buffer : {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ResourceError } from "../../lib/errors.ts";
-import { formatBytes, sizeClass } from "../../lib/gpu/buffers.ts";
+import { formatBytes } from "../../lib/gpu/buffers.ts";
+import { sizeClass } from "../../lib/gpu/size_class.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { counting, runLine, withDevice } from "./kernels.ts";
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ResourceError } from "../../lib/errors.ts";
-import { adapterFacts, openDevice } from "../../lib/gpu/device.ts";
+import { adapterFacts } from "../../lib/gpu/adapter.ts";
+import { openDevice } from "../../lib/gpu/device.ts";
 import { deviceReport } from "../../lib/gpu/report.ts";
 import { readAll, Tensor } from "../../lib/tensor.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";

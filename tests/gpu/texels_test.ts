@@ -93,6 +93,21 @@ fn main() { y[0] = x[u32(x[1])] + p.x[2] + odd[0][0].x; }`;
   ]);
 });
 
+const inPlace = new Kernel("texels_in_place", {
+  main: copier("vec4f").replace("y[id.x] = x[id.x];", "y[id.x] = 2.0 * y[id.x] + x[id.x];"),
+  inPlace: ["y"],
+});
+
+Deno.test("a buffer updated in place is read as it was before", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const x = Tensor.from(gpu, new Float32Array(4096).fill(1), [4096]);
+  const y = Tensor.zeros(gpu, [4096]);
+  for (let i = 0; i < 3; i++) {
+    inPlace.run(gpu, { buffers: { x: x.buffer, y: y.buffer }, params: { n: 1024 }, grid: [16] });
+  }
+  assert.deepEqual(new Set(await y.floats()), new Set([7]));
+});
+
 /** A device of its own whose textures are counted; `undefined` where storage is read as it is. */
 async function counted(budgetBytes: number): Promise<{ gpu: Gpu; made: number[] } | undefined> {
   const gpu = await openDevice({ budgetBytes });

@@ -1,6 +1,7 @@
 // How much device memory a verb may take when nobody says: one rule for every command that opens a model.
 
-import type { AdapterFacts, Gpu, GpuOptions } from "../../gpu/device.ts";
+import type { AdapterFacts } from "../../gpu/adapter.ts";
+import type { Gpu, GpuOptions } from "../../gpu/device.ts";
 import type { VerbWorld } from "./world.ts";
 
 /** Bytes on a hardware adapter, whose memory WebGPU does not tell. */
