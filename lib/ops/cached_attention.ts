@@ -8,29 +8,22 @@ import softmaxCode from "../../kernels/cache_softmax.wgsl" with { type: "text" }
 import writeCode from "../../kernels/cache_write.wgsl" with { type: "text" };
 import pack4 from "../../kernels/common/pack4.wgsl" with { type: "text" };
 import rowReduce from "../../kernels/common/row_reduce.wgsl" with { type: "text" };
-import { foldGrid, Kernel } from "../gpu/kernel.ts";
+import { sizeClass } from "../gpu/buffers.ts";
+import { type Binding, foldGrid, Kernel } from "../gpu/kernel.ts";
 import { rowThreads } from "../gpu/rows.ts";
 import { Tensor } from "../tensor.ts";
 import { columns } from "./columns.ts";
 import { columnSum } from "./column_sum.ts";
 
 const write = new Kernel("cache_write", { main: writeCode, knobs: ["BLOCK"], texels: false });
-const scoresKernel = new Kernel("cache_scores", {
-  main: scoresCode,
-  knobs: ["BLOCK", "PAGE"],
-  texels: false,
-});
+const scoresKernel = new Kernel("cache_scores", { main: scoresCode, knobs: ["BLOCK", "PAGE"] });
 const softmaxKernel = new Kernel("cache_softmax", {
   texels: false,
   main: softmaxCode,
   parts: [rowReduce, pack4],
   knobs: ["BLOCK", "LANES"],
 });
-const mixKernel = new Kernel("cache_mix", {
-  main: mixCode,
-  knobs: ["BLOCK", "PAGE"],
-  texels: false,
-});
+const mixKernel = new Kernel("cache_mix", { main: mixCode, knobs: ["BLOCK", "PAGE"] });
 
 /** Tokens per page. */
 export const PAGE = 32;
@@ -56,6 +49,8 @@ export interface CacheView {
   readonly tokens: number;
   /** The largest number of keys that a token of this pass sees. */
   readonly mostSeen: number;
+  /** One past the last slot of the pages of this pass. */
+  readonly slots: number;
   /** i32: per token (start of its pages, keys it sees, its slot, 0), then the numbers of the pages. */
   readonly table: Tensor;
 }
@@ -80,7 +75,7 @@ export interface CacheSpan {
 export function cacheView(layers: readonly CacheLayer[], spans: readonly CacheSpan[]): CacheView {
   const tokens = spans.reduce((n, span) => n + span.tokens, 0);
   const table: number[] = new Array(4 * tokens);
-  let at = 0, mostSeen = 0;
+  let at = 0, mostSeen = 0, lastPage = 0;
   for (const { pages, length, tokens: n, causal } of spans) {
     if (pages.length * PAGE < length + n) {
       throw new RangeError(
@@ -96,6 +91,7 @@ export function cacheView(layers: readonly CacheLayer[], spans: readonly CacheSp
       table[at + 3] = 0;
     }
     mostSeen = Math.max(mostSeen, length + n);
+    lastPage = pages.reduce((last, page) => Math.max(last, page), lastPage);
     table.push(...pages);
   }
   const values = Int32Array.from(table);
@@ -105,6 +101,7 @@ export function cacheView(layers: readonly CacheLayer[], spans: readonly CacheSp
     layers,
     tokens,
     mostSeen,
+    slots: (lastPage + 1) * PAGE,
     table: Tensor.from(gpu, values, [values.length]),
   };
 }
@@ -176,7 +173,7 @@ function attend(
     const common = { first, heads, key_heads: keyHeads, columns: size / 4, count };
     const work = workOfTurn(count * heads, keyHeads, size, view.mostSeen);
     scoresKernel.run(gpu, {
-      buffers: { q: q.buffer, k: cache.keys.buffer, table, scores: scores.buffer },
+      buffers: { q: q.buffer, k: reached(cache.keys, view), table, scores: scores.buffer },
       params: { ...common, stride, scale },
       knobs: { BLOCK, PAGE },
       grid: foldGrid(Math.ceil(count * blocks * stride / 4 / BLOCK)),
@@ -198,7 +195,7 @@ function attend(
     const step = 4 * Math.ceil(stride / 4 / splits);
     const part = Tensor.empty(gpu, [splits, count * heads * size]);
     mixKernel.run(gpu, {
-      buffers: { p: scores.buffer, v: cache.values.buffer, table, y: part.buffer },
+      buffers: { p: scores.buffer, v: reached(cache.values, view), table, y: part.buffer },
       params: { ...common, stride, splits, step },
       knobs: { BLOCK, PAGE },
       grid: foldGrid(Math.ceil(splits * invocations / BLOCK)),
@@ -222,6 +219,16 @@ function workOfTurn(rows: number, keyHeads: number, size: number, seen: number) 
     flop: 2 * rows * seen * size,
     bytes: 4 * (rows * (size + seen) + seen * keyHeads * size),
   };
+}
+
+/**
+ * The part of the cached keys or values that a pass can reach. Software adapters copy it to read it, after every
+ * pass that wrote it; sizes go by classes, so that such copies are reused while a sequence grows.
+ */
+function reached(cached: Tensor, { slots }: CacheView): Binding {
+  const bytes = sizeClass(4 * slots * cached.dim(1) * cached.dim(2));
+  const { buffer } = cached;
+  return bytes >= buffer.sizeBytes ? buffer : { buffer, offset: 0, sizeBytes: bytes };
 }
 
 function checkShapes(q: Tensor, k: Tensor, v: Tensor, view: CacheView, cache?: CacheLayer): void {
