@@ -4,36 +4,54 @@ import { blockCase, type Case, matmulCase, rmsNormCase, softmaxCase } from "./pe
 import { ourEngine } from "./peers_ours.ts";
 
 const block = { samples: 2, length: 9, width: 16, heads: 2, hidden: 24 };
-const small: Case[] = [
-  matmulCase([37, 19, 23], "NN"),
-  matmulCase([37, 19, 23], "NT"),
-  matmulCase([37, 19, 23], "TN"),
-  softmaxCase(13, 33),
-  rmsNormCase(13, 33),
-  blockCase({ ...block, causal: true }),
-  blockCase({ ...block, causal: false }),
+const makers: (() => Case)[] = [
+  () => matmulCase([37, 19, 23], "NN"),
+  () => matmulCase([37, 19, 23], "NT"),
+  () => matmulCase([37, 19, 23], "TN"),
+  () => softmaxCase(13, 33),
+  () => rmsNormCase(13, 33),
+  () => blockCase({ ...block, causal: true }),
+  () => blockCase({ ...block, causal: false }),
 ];
 
-for (const test of small) {
-  Deno.test(
-    `bench:peers accepts our ${test.name} and refuses zeros and a single wrong value`,
-    GPU_TEST,
-    async () => {
-      const engine = ourEngine(await testGpu());
-      const job = engine.prepare(test.work, test.inputs);
-      job.launch();
-      await engine.settle();
-      const outputs = await job.read();
-      job.dispose();
-      assert.equal(test.check(outputs), undefined);
-      for (const [i, output] of outputs.entries()) {
-        const zeros = outputs.with(i, new Float32Array(output.length));
-        assert.match(test.check(zeros) ?? "", /expected/, `output ${i} is zero`);
-        const spoiled = outputs.with(i, output.map((v, j) => j === 0 ? v + 9 : v));
-        assert.match(test.check(spoiled) ?? "", /expected/, `output ${i} is wrong at 0`);
-        assert.match(test.check(outputs.with(i, output.slice(1))) ?? "", /values|undefined/);
-      }
-      assert.deepEqual(engine.errors, []);
-    },
-  );
+for (const make of makers) {
+  const test = make();
+  const name = `bench:peers accepts our ${test.name}, and no zeros or single wrong value`;
+  Deno.test(name, GPU_TEST, async () => {
+    const engine = ourEngine(await testGpu());
+    const job = engine.prepare(test.work, test.inputs);
+    job.launch();
+    await engine.settle();
+    const outputs = await job.read();
+    job.dispose();
+    assert.equal(test.check(outputs), undefined);
+    assert.deepEqual(engine.errors, []);
+    for (const [i, output] of outputs.entries()) {
+      const refuses = (values: Float32Array, what: string) => {
+        const fresh = make(); // it has seen no engine that was right
+        assert.ok(fresh.check(outputs.with(i, values)), `output ${i} ${what}`);
+      };
+      refuses(new Float32Array(output.length), "is zero");
+      refuses(output.map((v, j) => j === 0 ? v + 9 : v), "is wrong at 0");
+      refuses(output.slice(1), "is too short");
+    }
+  });
 }
+
+Deno.test(
+  "a block's check compares gradients with those it accepted first, entry by entry",
+  GPU_TEST,
+  async () => {
+    const test = blockCase({ ...block, causal: true });
+    const engine = ourEngine(await testGpu());
+    const job = engine.prepare(test.work, test.inputs);
+    job.launch();
+    const outputs = await job.read();
+    job.dispose();
+    const moved = outputs[1].slice();
+    moved[0] += 0.002 * Math.max(...moved.map(Math.abs)); // too little for the slope
+    const spoiled = outputs.with(1, moved);
+    assert.equal(test.check(outputs), undefined);
+    assert.match(test.check(spoiled) ?? "", /^dx\[0\] is/);
+  },
+);
