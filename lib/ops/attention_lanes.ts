@@ -11,7 +11,7 @@ import maskRule from "../../kernels/common/attention_mask.wgsl" with { type: "te
 import { Kernel } from "../gpu/kernel.ts";
 import { Tensor } from "../tensor.ts";
 import { type BlockTurn, blockTurns } from "./attention_blocks.ts";
-import { type AttentionCall, type AttentionKernels, attentionWork } from "./attention_kernels.ts";
+import { type AttentionCall, type AttentionKernels, attentionWork } from "./attention_call.ts";
 import type { Work } from "../gpu/timings.ts";
 
 const masked = [maskRule, lanes, lanesMask];

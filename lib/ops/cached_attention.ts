@@ -8,10 +8,11 @@ import softmaxCode from "../../kernels/cache_softmax.wgsl" with { type: "text" }
 import writeCode from "../../kernels/cache_write.wgsl" with { type: "text" };
 import pack4 from "../../kernels/common/pack4.wgsl" with { type: "text" };
 import rowReduce from "../../kernels/common/row_reduce.wgsl" with { type: "text" };
-import { sizeClass } from "../gpu/buffers.ts";
+import { sizeClass } from "../gpu/size_class.ts";
 import { type Binding, foldGrid, Kernel } from "../gpu/kernel.ts";
 import { rowThreads } from "../gpu/rows.ts";
 import { Tensor } from "../tensor.ts";
+import { attendSpans, type MaskedSpan, maskSpans } from "./cached_spans.ts";
 import { columns } from "./columns.ts";
 import { columnSum } from "./column_sum.ts";
 
@@ -53,6 +54,8 @@ export interface CacheView {
   readonly slots: number;
   /** i32: per token (start of its pages, keys it sees, its slot, 0), then the numbers of the pages. */
   readonly table: Tensor;
+  /** The spans where all of them have tokens enough for this adapter's attention kernels; else none. */
+  readonly spans: readonly MaskedSpan[];
 }
 
 /** What {@link cacheView} needs of one sequence's tokens. */
@@ -103,6 +106,7 @@ export function cacheView(layers: readonly CacheLayer[], spans: readonly CacheSp
     mostSeen,
     slots: (lastPage + 1) * PAGE,
     table: Tensor.from(gpu, values, [values.length]),
+    spans: maskSpans(gpu, spans),
   };
 }
 
@@ -162,6 +166,7 @@ function attend(
     work: { bytes: 2 * (k.size + v.size) * 4 }, // of the cache the new slots alone
   });
 
+  if (view.spans.length > 0) return attendSpans(q, cache, view.spans, scale, PAGE);
   const stride = 4 * Math.ceil(view.mostSeen / 4);
   const room = Math.min(SCORE_BYTES, gpu.maxBindingBytes);
   const turn = Math.max(1, Math.min(tokens, Math.floor(room / (4 * heads * stride))));

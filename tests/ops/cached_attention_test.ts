@@ -147,30 +147,31 @@ Deno.test(
       return values;
     };
     await run([{ pages: [0], length: 0, tokens: PAGE, causal: true }], PAGE, 20); // a whole page, shared
-    const one: CacheSpan = { pages: [0, 1], length: PAGE, tokens: 3, causal: true };
-    const two: CacheSpan = { pages: [0, 2], length: PAGE, tokens: 3, causal: false };
-    const both = await run([one, two], 6, 30);
-    // Alone, with the same rows: the second sequence's rows are the second half of what both had.
-    const half = (H: number, seed: number, part: number) => {
-      const all = normals(6 * H * size, seed);
-      return Tensor.from(gpu, all.slice(part * 3 * H * size, (part + 1) * 3 * H * size), [
-        3,
-        H,
-        size,
-      ]);
-    };
-    for (const [part, span] of [one, two].entries()) {
-      const alone = tidy(() =>
-        attendCached(
-          half(2, 30, part),
-          half(1, 31, part),
-          half(1, 32, part),
-          cacheView([cache], [span]),
-          0,
-        )
-      );
-      assert.deepEqual(await alone.floats(), both.slice(part * 48, (part + 1) * 48));
-      alone.dispose();
+    for (const n of [3, 12]) {
+      const one: CacheSpan = { pages: [0, 1], length: PAGE, tokens: n, causal: true };
+      const two: CacheSpan = { pages: [0, 2], length: PAGE, tokens: n, causal: false };
+      const both = await run([one, two], 2 * n, 30);
+      // Alone, with the same rows: the second sequence's rows are the second half of what both had.
+      const half = (H: number, seed: number, part: number) => {
+        const all = normals(2 * n * H * size, seed);
+        const rows = all.slice(part * n * H * size, (part + 1) * n * H * size);
+        return Tensor.from(gpu, rows, [n, H, size]);
+      };
+      for (const [part, span] of [one, two].entries()) {
+        const alone = tidy(() =>
+          attendCached(
+            half(2, 30, part),
+            half(1, 31, part),
+            half(1, 32, part),
+            cacheView([cache], [span]),
+            0,
+          )
+        );
+        const rows = both.slice(part * n * 2 * size, (part + 1) * n * 2 * size);
+        assert.ok(rows.every((x) => Number.isFinite(x) && x !== 0));
+        assert.deepEqual(await alone.floats(), rows, `${n} tokens, part ${part}`);
+        alone.dispose();
+      }
     }
     cache.keys.dispose();
     cache.values.dispose();
