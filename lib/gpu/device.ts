@@ -9,6 +9,7 @@ import { BatchParams } from "./params.ts";
 import { Profile } from "./profile.ts";
 import { TEXEL_COLUMNS, type Texels } from "./texel_copies.ts";
 import type { Work } from "./timings.ts";
+import { BatchUploads } from "./uploads.ts";
 import { readTuned, type Tuned, tunedKey } from "./tuned.ts";
 
 /** How to open a device. */
@@ -87,6 +88,7 @@ export class Gpu {
 
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  readonly #uploads: BatchUploads;
   #pending = 0;
   readonly #offset = new Uint32Array(1);
   #failure: Error | undefined;
@@ -109,6 +111,7 @@ export class Gpu {
     this.subgroupSize = subgroupSize;
     this.subgroupLine = subgroupLine;
     this.params = new BatchParams(device, MAX_PENDING);
+    this.#uploads = new BatchUploads(device);
     this.buffers = new BufferPool(this, options.budgetBytes ?? DEFAULT_BUDGET);
     this.profile = options.profile ? new Profile(device, adapter.name) : undefined;
     this.tuned = { key: tunedKey(adapter, device.adapterInfo), tables: {} };
@@ -228,17 +231,26 @@ export class Gpu {
 
   /** Writes host bytes to a buffer, after everything recorded so far. */
   write(buffer: GpuBuffer, data: ArrayBufferView, offset = 0): void {
-    this.flush(); // queue writes overtake recorded work that was not submitted
+    this.check();
     rootOf(buffer).version++;
-    const done = this.profile?.host("upload", { bytes: data.byteLength });
     const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    const at = buffer.offset + offset;
+    if (this.#encoder && this.#uploads.fits(bytes.byteLength)) {
+      const from = this.#uploads.put(bytes);
+      this.#command("upload", 2 * from.sizeBytes, (encoder) => {
+        encoder.copyBufferToBuffer(from.buffer, from.offset, buffer.raw, at, from.sizeBytes);
+      });
+      return;
+    }
+    this.flush(); // queue writes overtake recorded work that was not submitted
+    const done = this.profile?.host("upload", { bytes: data.byteLength });
     const even = bytes.byteLength & ~3;
     const queue = this.device.queue;
-    if (even > 0) queue.writeBuffer(buffer.raw, buffer.offset + offset, bytes, 0, even);
+    if (even > 0) queue.writeBuffer(buffer.raw, at, bytes, 0, even);
     if (even < bytes.byteLength) {
       const tail = new Uint8Array(4);
       tail.set(bytes.subarray(even));
-      queue.writeBuffer(buffer.raw, buffer.offset + offset + even, tail);
+      queue.writeBuffer(buffer.raw, at + even, tail);
     }
     done?.();
   }
@@ -250,6 +262,7 @@ export class Gpu {
     this.#endPass();
     this.profile?.resolve(this.#encoder);
     this.params.submit();
+    this.#uploads.submit();
     this.device.queue.submit([this.#encoder.finish()]);
     this.profile?.submitted();
     const kernels = [...this.#batch].join(", ");

@@ -65,7 +65,7 @@ interface DeviceCache {
 
 const MAX_GROUPS_KEPT = 8192;
 /** Below so many bytes read, copying to texels costs more than slow loads. */
-const FEW_BYTES = 4096;
+const FEW_BYTES = 16384;
 const OFFSET_STEP = 256; // bytes: what every adapter allows
 const caches = new WeakMap<Gpu, DeviceCache>();
 const partIds = new Map<string, number>();
