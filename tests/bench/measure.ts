@@ -18,6 +18,15 @@ export function geometricMean(values: readonly number[]): number {
   return Math.exp(values.reduce((sum, v) => sum + Math.log(v), 0) / values.length);
 }
 
+/** Slope of the least-squares line through (log x, log y). */
+export function logSlope(points: readonly (readonly [number, number])[]): number {
+  const logs = points.map(([x, y]) => [Math.log(x), Math.log(y)]);
+  const mean = (axis: number) => logs.reduce((sum, p) => sum + p[axis], 0) / logs.length;
+  const [mx, my] = [mean(0), mean(1)];
+  const along = logs.reduce((sum, [x, y]) => sum + (x - mx) * (y - my), 0);
+  return along / logs.reduce((sum, [x]) => sum + (x - mx) ** 2, 0);
+}
+
 /** Work that can be repeated and waited for. */
 export interface Timed {
   /** Records or submits the work once. */

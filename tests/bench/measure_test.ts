@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { GPU_TEST, testGpu } from "../helpers.ts";
-import { elapsed, fmaCeiling, geometricMean, median, repeatsFor, takeTurns } from "./measure.ts";
+import {
+  elapsed,
+  fmaCeiling,
+  geometricMean,
+  logSlope,
+  median,
+  repeatsFor,
+  takeTurns,
+} from "./measure.ts";
 
 Deno.test("median() is the middle of the sorted values", () => {
   assert.equal(median([9, 1, 10]), 9);
@@ -10,6 +18,11 @@ Deno.test("median() is the middle of the sorted values", () => {
 
 Deno.test("geometricMean() is the root of the product", () => {
   assert.ok(Math.abs(geometricMean([2, 4, 27]) - 6) < 1e-12);
+});
+
+Deno.test("logSlope() is the exponent of a power law", () => {
+  const points = [1, 2, 4, 8].map((x) => [x, 3 * x ** 1.5] as const);
+  assert.ok(Math.abs(logSlope(points) - 1.5) < 1e-12);
 });
 
 Deno.test("takeTurns() samples everyone once a round, each round beginning with another", async () => {
