@@ -50,7 +50,7 @@ const PACKAGES: Record<string, string[]> = {
   "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
   "@std/cli/parse-args": ["cli", "tests"],
-  // The engines that tests/bench/peers.ts compares with.
+  // The engines that tests/bench/peers.ts compares with, locked apart in peers.lock.
   "npm:@tensorflow/tfjs@4.22.0": ["tests"],
   "npm:@tensorflow/tfjs-backend-webgpu@4.22.0": ["tests"],
   "npm:@jax-js/jax@0.1.25": ["tests"],

@@ -9,10 +9,8 @@ import { openDevice } from "../../lib/gpu/device.ts";
 import { elapsed, fixedWait, fmaCeiling, median, repeatsFor, takeTurns } from "./measure.ts";
 import { type Case, cases } from "./peers_cases.ts";
 import type { Engine, Job } from "./peers_engine.ts";
-import { jaxEngine } from "./peers_jax.ts";
 import { ourEngine } from "./peers_ours.ts";
 import { type Circumstances, digits, rate, rejectAbove, report, type Row } from "./peers_report.ts";
-import { tfjsEngine } from "./peers_tfjs.ts";
 
 const FLAGS = {
   quick: { type: "boolean", help: "fewer shapes and 3 rounds" },
@@ -52,6 +50,21 @@ interface Contender {
   waitMs: number;
 }
 
+/**
+ * The other engines. Their packages are large and locked apart (peers.lock): loaded by computed names, they are no part
+ * of what the rest of the repository installs.
+ */
+async function peers(): Promise<Engine[]> {
+  const engines: Engine[] = [];
+  for (const name of ["tfjs", "jax"]) {
+    const module: { engine: () => Promise<Engine> } = await import(
+      new URL(`./peers_${name}.ts`, import.meta.url).href
+    );
+    engines.push(await module.engine());
+  }
+  return engines;
+}
+
 async function main(context: Context<typeof FLAGS>): Promise<number> {
   const { flags, note, signal } = context;
   const gpu = await openDevice();
@@ -63,7 +76,7 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
   };
 
   const contenders: Contender[] = [];
-  for (const engine of [ourEngine(gpu), await tfjsEngine(), await jaxEngine()]) {
+  for (const engine of [ourEngine(gpu), ...await peers()]) {
     requireAdapter(engine, contenders[0]?.engine);
     contenders.push({ engine, waitMs: await fixedWait(() => engine.settle()) });
   }

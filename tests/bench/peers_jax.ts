@@ -12,7 +12,7 @@ const np = jax.numpy;
 type Program = (...inputs: jax.Array[]) => jax.Array[];
 
 /** @throws {ResourceError} If its WebGPU backend does not start */
-export async function jaxEngine(): Promise<Engine> {
+export async function engine(): Promise<Engine> {
   const started = await jax.init("webgpu");
   if (!started.includes("webgpu")) {
     throw new ResourceError("Cannot compare with jax-js: its WebGPU backend does not start");

@@ -13,7 +13,7 @@ import { adapterOf, type Engine, listen } from "./peers_engine.ts";
 const FENCE_SIZE = 4096;
 
 /** @throws {ResourceError} If its WebGPU backend does not start */
-export async function tfjsEngine(): Promise<Engine> {
+export async function engine(): Promise<Engine> {
   if (!await tf.setBackend("webgpu")) {
     throw new ResourceError("Cannot compare with TensorFlow.js: its WebGPU backend does not start");
   }
