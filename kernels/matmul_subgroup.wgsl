@@ -1,16 +1,17 @@
-// matmul_subgroup: c[m, n] = Σ_k a[m, k] b[k, n] (+ bias[n]) where a subgroup is exactly 8 lanes wide. The lanes
+// matmul_subgroup: c[m, n] = Σ_k a[m, k] b[k, n] (+ bias[n]) where a subgroup is exactly LANES wide. The lanes
 // of a subgroup share 4 ROW_BLOCKS rows; each owns 4 columns. A lane loads one 4×4 block of a and
-// broadcasts it to the others, so a is read once per 32 columns without shared memory.
+// broadcasts it to the others, so a is read once per 4 LANES columns without shared memory.
 //
 // a, b, c  (rows, inner), (inner, columns), (rows, columns); a or b may be stored transposed
-// grid     x over tiles of 32 columns, y over tiles of 4 ROW_BLOCKS rows, z over splits of k
+// grid     x over tiles of 4 LANES columns, y over tiles of 4 ROW_BLOCKS rows, z over splits of k
 // parts    common/matmul_block.wgsl, common/matmul_access.wgsl, and common/matmul_b.wgsl or, for packed b,
 //          common/matmul_b_packed.wgsl with an unpack_ part; strides multiples of 4, of packed b in 16 bytes
 
 override TRANSPOSE_A: u32 = 0;    // 1: a is stored (inner, rows)
 override TRANSPOSE_B: u32 = 0;    // 1: b is stored (columns, inner)
 override ADD_TO_C: u32 = 0;       // 1: c += a·b
-override ROW_BLOCKS: u32 = 8;     // 4 or 8
+override ROW_BLOCKS: u32 = 8;     // 4 or 8, no more than LANES
+override LANES: u32 = 8;          // of a subgroup, which is a workgroup
 
 struct Params {
   rows: u32, columns: u32, inner: u32,
@@ -29,10 +30,10 @@ struct Params {
 fn a4(at: u32) -> vec4f { return a[at]; }
 fn b4(at: u32) -> vec4u { return b[at]; }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.y * 4u * ROW_BLOCKS;
-  let column = (group.x * 8u + lane) * 4u;
+  let column = (group.x * LANES + lane) * 4u;
   let start = first_sums(column, group.z);
   var c0 = start;
   var c1 = start;

@@ -83,5 +83,5 @@ function subgroupText(gpu: Gpu, { min, max }: { min: number; max: number }): str
   const sizes = { rows: 512, columns: 512, inner: 512, transposeA: false, transposeB: false };
   const used = chooseMatmul(gpu, sizes).kernel === "subgroup" ||
     convVariant(gpu, 16) === "subgroup";
-  return `${size}, ${used ? "used" : "not used: kernels are written for exactly 8"}`;
+  return `${size}, ${used ? "used" : "not used: the default kernels are written for exactly 8"}`;
 }

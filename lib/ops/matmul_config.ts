@@ -116,11 +116,10 @@ export function withSplits(gpu: Gpu, sizes: MatmulSizes, tile: MatmulTile): Matm
     return { ...tile, rowBlocks: rows > 2 ? 4 : rows, splits: 1 };
   }
   if (gpu.adapter.software || kernel === "naive") return { ...tile, splits: 1 };
-  const [high, wide, size] = kernel === "subgroup" ? [4 * rowBlocks, 32, 8] : [
-    4 * rowBlocks * side,
-    4 * columnBlocks * side,
-    side * side,
-  ];
+  const lanes = gpu.subgroupSize;
+  const [high, wide, size] = kernel === "subgroup"
+    ? [4 * rowBlocks, 4 * lanes, lanes]
+    : [4 * rowBlocks * side, 4 * columnBlocks * side, side * side];
   const invocations = Math.ceil(rows / high) * Math.ceil(columns / wide) * size;
   const most = Math.min(MOST_SPLITS, Math.floor(inner / SPLIT_INNER));
   return { ...tile, splits: Math.max(1, Math.min(Math.ceil(BUSY / invocations), most)) };

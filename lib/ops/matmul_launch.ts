@@ -37,7 +37,7 @@ const register = new Kernel("matmul", {
 const subgroup = new Kernel("matmul_subgroup", {
   main: subgroupCode,
   parts,
-  knobs: [...layout, "ROW_BLOCKS"],
+  knobs: [...layout, "ROW_BLOCKS", "LANES"],
   subgroups: true,
 });
 
@@ -196,8 +196,8 @@ function launch(gpu: Gpu, choice: MatmulChoice, piece: Piece): void {
       naive.run(gpu, { buffers, params, knobs: piece.knobs, grid: tiles(8, 8), work });
       break;
     case "subgroup": {
-      const knobs = { ...piece.knobs, ROW_BLOCKS: rowBlocks };
-      const grid = [...tiles(32, 4 * rowBlocks), splits];
+      const knobs = { ...piece.knobs, ROW_BLOCKS: rowBlocks, LANES: gpu.subgroupSize };
+      const grid = [...tiles(4 * gpu.subgroupSize, 4 * rowBlocks), splits];
       subgroup.run(gpu, { buffers, params, knobs, parts: launchParts, grid, work });
       break;
     }

@@ -66,7 +66,8 @@ export function canRun(
         side * side <= limits.maxComputeInvocationsPerWorkgroup;
     }
     case "subgroup":
-      return within(rowBlocks, 4, 8) && within(columnBlocks, 1) && gpu.subgroupSize === 8;
+      return within(rowBlocks, 4, 8) && within(columnBlocks, 1) &&
+        within(gpu.subgroupSize, 4, 8, 16, 32) && rowBlocks <= gpu.subgroupSize;
     case "few":
     case "few_subgroup":
       return within(rowBlocks, 1, 2, 4) && within(columnBlocks, 1) &&
@@ -86,6 +87,6 @@ export function tileName({ kernel, rowBlocks, columnBlocks, side = 0 }: MatmulTi
     case "tiled":
       return `tiled ${4 * rowBlocks * side}x${4 * columnBlocks * side} by ${side}x${side}`;
     case "subgroup":
-      return `subgroup ${4 * rowBlocks}x32`;
+      return `subgroup ${4 * rowBlocks} rows`;
   }
 }

@@ -38,6 +38,7 @@ function matmulChoices(gpu: Gpu): MatmulChoice[] {
     { kernel: "register", ...one },
     { kernel: "register", rowBlocks: 2, columnBlocks: 2, splits: 2 },
     { kernel: "subgroup", ...one, rowBlocks: 8 },
+    { kernel: "subgroup", ...one, rowBlocks: 4 },
     { kernel: "tiled", ...one, side: 8 },
     { kernel: "tiled", rowBlocks: 2, columnBlocks: 2, side: 16, splits: 2 },
   ];
