@@ -81,8 +81,8 @@ export class BufferPool {
       reused.usedBytes = sizeBytes;
       return reused;
     }
-    if (size > this.#gpu.device.limits.maxBufferSize) {
-      const most = formatBytes(this.#gpu.device.limits.maxBufferSize);
+    if (size > this.#gpu.limits.maxBufferSize) {
+      const most = formatBytes(this.#gpu.limits.maxBufferSize);
       throw new ResourceError(
         `Cannot allocate ${formatBytes(size)} for ${what}: this adapter's buffers end at ${most}`,
         { help: "use fewer tokens per step" },

@@ -25,6 +25,15 @@ export interface GpuOptions {
 }
 
 const MAX_PENDING = 256; // dispatches per submit
+/** Limits kept at hand. */
+const ASKED_LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupsPerDimension",
+  "maxTextureDimension2D",
+] as const;
+type AskedLimit = (typeof ASKED_LIMITS)[number];
 const DEFAULT_BUDGET = 4 * 2 ** 30;
 
 /**
@@ -71,6 +80,8 @@ export class Gpu {
   readonly device: GPUDevice;
   /** Name, vendor, software or not. */
   readonly adapter: AdapterFacts;
+  /** The device's limits that every launch looks at: its own object is slow to ask. */
+  readonly limits: Readonly<Record<AskedLimit, number>>;
   /** Lanes per subgroup when the adapter guarantees exactly one size, else 0. */
   readonly subgroupSize: number;
   /** The WGSL line a kernel with subgroup builtins must start with on this platform, often empty. */
@@ -108,6 +119,11 @@ export class Gpu {
   ) {
     this.device = device;
     this.adapter = adapter;
+    const { limits } = device;
+    this.limits = Object.fromEntries(ASKED_LIMITS.map((name) => [name, limits[name]])) as Record<
+      AskedLimit,
+      number
+    >;
     this.subgroupSize = subgroupSize;
     this.subgroupLine = subgroupLine;
     this.params = new BatchParams(device, MAX_PENDING);
@@ -132,7 +148,7 @@ export class Gpu {
 
   /** Largest range one binding may cover, in bytes. */
   get maxBindingBytes(): number {
-    return this.device.limits.maxStorageBufferBindingSize;
+    return this.limits.maxStorageBufferBindingSize;
   }
 
   /** Remembers the first failure; every later call throws it. */

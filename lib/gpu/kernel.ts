@@ -146,7 +146,7 @@ export class Kernel<Knob extends string = never> {
     const knobs = (launch.knobs ?? {}) as Record<string, number | string>;
     const parts = launch.parts ?? this.#source.parts ?? [];
     const built = this.#build(gpu, knobs, parts, this.#wantsTexels(gpu, launch));
-    const most = gpu.device.limits.maxComputeWorkgroupsPerDimension;
+    const most = gpu.limits.maxComputeWorkgroupsPerDimension;
     if (launch.grid.some((groups) => !(groups <= most))) {
       throw new RangeError(
         `internal: kernel "${this.name}" is launched on (${launch.grid.join(", ")}) workgroups, ` +
@@ -264,7 +264,7 @@ export class Kernel<Knob extends string = never> {
     const known = cache.pipelines.get(key);
     if (known) return known;
     const used = this.#read.length + this.#written.length;
-    const most = gpu.device.limits.maxStorageBuffersPerShaderStage;
+    const most = gpu.limits.maxStorageBuffersPerShaderStage;
     if (used > most) {
       throw new TypeError(
         `internal: kernel "${this.name}" binds ${used} buffers, the adapter allows ${most}`,

@@ -54,7 +54,7 @@ export class TexelCopies {
 
   /** Bytes of the largest copy. */
   get mostBytes(): number {
-    return TEXEL_ROW * this.#gpu.device.limits.maxTextureDimension2D;
+    return TEXEL_ROW * this.#gpu.limits.maxTextureDimension2D;
   }
 
   /**
@@ -113,7 +113,7 @@ export class TexelCopies {
     const needed = Math.ceil(bytes / TEXEL_ROW);
     // llvmpipe compiles a kernel anew for textures whose height is a power of two: none is.
     const tall = Number.isInteger(Math.log2(needed)) ? needed + 1 : needed;
-    const rows = Math.min(Math.max(3, tall), this.#gpu.device.limits.maxTextureDimension2D);
+    const rows = Math.min(Math.max(3, tall), this.#gpu.limits.maxTextureDimension2D);
     const size = TEXEL_ROW * rows;
     const reused = this.#idle.get(`${format} ${size}`)?.pop();
     if (reused) return reused;
