@@ -6,7 +6,6 @@
 // x, dy  as in conv2d_dweight.wgsl
 // sums   (splits, kernel², c_blocks·32, o_blocks·32)
 // grid   folded: one workgroup per split, tap, 32 × 32 channels
-// reads  x and dy as texels of 16 bytes: see lib/gpu/kernel.ts
 // parts  common/matmul_block.wgsl, common/conv2d_tile.wgsl
 
 struct Params {
@@ -27,15 +26,13 @@ struct Params {
   left: i32,
 }
 
-@group(0) @binding(0) var x: texture_2d<f32>;
-@group(0) @binding(1) var dy: texture_2d<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> sums: array<vec4f>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-const COLUMNS = 4096u; // texels in a row
-
-fn x4(at: u32) -> vec4f { return textureLoad(x, vec2u(at % COLUMNS, at / COLUMNS), 0); }
-fn dy4(at: u32) -> vec4f { return textureLoad(dy, vec2u(at % COLUMNS, at / COLUMNS), 0); }
+fn x4(at: u32) -> vec4f { return x[at]; }
+fn dy4(at: u32) -> vec4f { return dy[at]; }
 
 fn store_row(row: u32, quad: u32, plane: u32, value: vec4f) {
   sums[(plane + row) * params.o_blocks * 8u + quad] = value;

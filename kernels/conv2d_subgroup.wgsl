@@ -6,7 +6,6 @@
 //
 // x, w, y  as in conv2d.wgsl; w_quads is a multiple of 8
 // grid     folded: one workgroup per 32 positions × 32 channels
-// reads    x and w as texels of 16 bytes: see lib/gpu/kernel.ts
 // parts    common/matmul_block.wgsl, common/conv2d_tile.wgsl
 
 override ADD: u32 = 0;    // 1: added to what y holds
@@ -28,15 +27,13 @@ struct Params {
   left: i32,
 }
 
-@group(0) @binding(0) var x: texture_2d<f32>;
-@group(0) @binding(1) var w: texture_2d<f32>;
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read> w: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-const COLUMNS = 4096u; // texels in a row
-
-fn x4(at: u32) -> vec4f { return textureLoad(x, vec2u(at % COLUMNS, at / COLUMNS), 0); }
-fn w4(at: u32) -> vec4f { return textureLoad(w, vec2u(at % COLUMNS, at / COLUMNS), 0); }
+fn x4(at: u32) -> vec4f { return x[at]; }
+fn w4(at: u32) -> vec4f { return w[at]; }
 
 // (image, row, column) of an output position; far above every image when there is none.
 fn locate(m: u32) -> vec3i {

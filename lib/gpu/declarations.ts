@@ -1,12 +1,10 @@
 // What a WGSL file declares for its launches: bindings and params, read from the text.
 
-import type { TexelFormat } from "./texel_copies.ts";
-
 /** A binding of group 0. */
 export interface Declared {
   name: string;
   index: number;
-  type: "read-only-storage" | "storage" | "uniform" | TexelFormat;
+  type: "read-only-storage" | "storage" | "uniform" | "texels";
   /** The binding whose buffer it is a copy of, where that is another one. */
   of?: string;
 }
@@ -19,14 +17,11 @@ export interface Field {
 
 /** The bindings a kernel declares, in order. */
 export function readBindings(code: string): Declared[] {
-  const pattern =
-    /@group\(0\)\s*@binding\((\d+)\)\s*var(?:<(storage|uniform)(?:,\s*(\w+))?>)?\s*(\w+)(?:\s*:\s*texture_2d<(\w+)>)?/g;
-  return [...code.matchAll(pattern)].map(([, index, space, access, name, texel]) => ({
+  const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<(storage|uniform)(?:,\s*(\w+))?>\s*(\w+)/g;
+  return [...code.matchAll(pattern)].map(([, index, space, access, name]) => ({
     name,
     index: Number(index),
-    type: texel
-      ? texel === "u32" ? "rgba32uint" : "rgba32float"
-      : space === "uniform"
+    type: space === "uniform"
       ? "uniform"
       : access === "read_write"
       ? "storage"

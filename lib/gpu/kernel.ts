@@ -1,13 +1,11 @@
 // WGSL text → bindings, params and knobs read from it → pipelines cached per device and knobs → dispatch.
-// Everything is matched by the names the WGSL file declares. What a file declares as `texture_2d<f32>` or `<u32>` is
-// read from a copy of the buffer: software adapters load texels several times faster than storage. There, read-only
-// storage is rewritten to texels (see texel_loads.ts).
+// Everything is matched by the names the WGSL file declares. Software adapters load texels several times faster than
+// storage: there, a variant of the kernel reads copies of its buffers as textures (see texel_loads.ts).
 
 import { type GpuBuffer, rootOf } from "./buffers.ts";
 import { buildFault } from "./build_fault.ts";
 import { type Declared, type Field, readBindings, readFields } from "./declarations.ts";
 import type { Gpu } from "./device.ts";
-import { TEXEL_COLUMNS, type TexelFormat } from "./texel_copies.ts";
 import { readTexels } from "./texel_loads.ts";
 import type { Work } from "./timings.ts";
 import { workOf } from "./work.ts";
@@ -203,8 +201,8 @@ export class Kernel<Knob extends string = never> {
       const buffer = bufferOf(given);
       const root = rootOf(buffer);
       const offset = buffer.offset + ("raw" in given ? 0 : given.offset);
-      if (isTexels(type)) {
-        const texels = gpu.buffers.texels.of(root, offset, sizeBytes, type);
+      if (type === "texels") {
+        const texels = gpu.buffers.texels.of(root, offset, sizeBytes);
         key += ` t${texels.id}`;
         return { binding: index, resource: texels.view };
       }
@@ -297,8 +295,8 @@ export class Kernel<Knob extends string = never> {
       entries: declared.map(({ index, type }) => ({
         binding: index,
         visibility: GPUShaderStage.COMPUTE,
-        ...(isTexels(type)
-          ? { texture: { sampleType: SAMPLE_TYPES[type] } }
+        ...(type === "texels"
+          ? { texture: { sampleType: "uint" as const } }
           : type === "uniform"
           ? { buffer: { type, hasDynamicOffset: true, minBindingSize: this.#paramBytes } }
           : { buffer: { type } }),
@@ -320,7 +318,6 @@ export class Kernel<Knob extends string = never> {
   ) {
     let { main } = this.#source;
     let enable = this.#source.subgroups ? gpu.subgroupLine : "";
-    main = main.replace("const COLUMNS = 4096u;", `const COLUMNS = ${TEXEL_COLUMNS}u;`);
     const constants: Record<string, number> = {};
     for (const [name, value] of Object.entries(knobs)) {
       const found = knobPattern(name).exec(main);
@@ -373,12 +370,6 @@ export class Kernel<Knob extends string = never> {
   get #paramBytes(): number {
     return 16 * Math.ceil(this.#fields.length / 4);
   }
-}
-
-const SAMPLE_TYPES = { rgba32float: "unfilterable-float", rgba32uint: "uint" } as const;
-
-function isTexels(type: Declared["type"]): type is TexelFormat {
-  return Object.hasOwn(SAMPLE_TYPES, type);
 }
 
 function cacheOf(gpu: Gpu): DeviceCache {

@@ -10,17 +10,15 @@ export interface Texels {
   readonly raw: GPUTexture;
   readonly view: GPUTextureView;
   readonly sizeBytes: number;
-  readonly format: TexelFormat;
   /** Distinguishes textures in cache keys. */
   readonly id: number;
 }
 
-/** What a texel is read as: four floats or four unsigned integers. */
-export type TexelFormat = "rgba32float" | "rgba32uint";
-
 /** Texels in a row of a {@link Texels} texture; kernels compute positions with this number. */
 export const TEXEL_COLUMNS = 1024;
 
+/** Texels are read as four words; kernels make floats of them. */
+const FORMAT = "rgba32uint";
 const TEXEL_ROW = 16 * TEXEL_COLUMNS; // bytes
 /** Copies kept beyond the launch in hand, in bytes, at most: beyond that the least recently read go. */
 const KEPT_BYTES = 2 ** 27;
@@ -38,9 +36,9 @@ export class TexelCopies {
 
   readonly #gpu: Gpu;
   readonly #makeRoom: (bytes: number) => void;
-  /** By buffer, range and format, the most recently read last. */
+  /** By buffer and range, the most recently read last. */
   readonly #copies = new Map<string, Copy>();
-  readonly #idle = new Map<string, Texels[]>();
+  readonly #idle = new Map<number, Texels[]>();
   /** Those of the launch in hand. */
   readonly #held = new Set<Texels>();
   #keptBytes = 0;
@@ -63,10 +61,10 @@ export class TexelCopies {
    *
    * @throws {ResourceError} As `BufferPool.take`
    */
-  of(buffer: GpuBuffer, offset: number, sizeBytes: number, format: TexelFormat): Texels {
-    const key = `${buffer.id} ${offset} ${sizeBytes} ${format}`;
+  of(buffer: GpuBuffer, offset: number, sizeBytes: number): Texels {
+    const key = `${buffer.id} ${offset} ${sizeBytes}`;
     const known = this.#copies.get(key);
-    const texels = known?.texels ?? this.#take(sizeBytes, format);
+    const texels = known?.texels ?? this.#take(sizeBytes);
     this.#held.add(texels);
     if (known) this.#copies.delete(key);
     else this.#keptBytes += texels.sizeBytes;
@@ -84,10 +82,9 @@ export class TexelCopies {
       if (this.#keptBytes <= KEPT_BYTES) break;
       this.#copies.delete(key);
       this.#keptBytes -= texels.sizeBytes;
-      const kind = `${texels.format} ${texels.sizeBytes}`;
-      const list = this.#idle.get(kind);
+      const list = this.#idle.get(texels.sizeBytes);
       if (list) list.push(texels);
-      else this.#idle.set(kind, [texels]);
+      else this.#idle.set(texels.sizeBytes, [texels]);
     }
   }
 
@@ -108,19 +105,23 @@ export class TexelCopies {
     this.bytes -= texels.sizeBytes;
   }
 
-  #take(sizeBytes: number, format: TexelFormat): Texels {
+  #take(sizeBytes: number): Texels {
     const bytes = sizeClass(sizeBytes);
     const needed = Math.ceil(bytes / TEXEL_ROW);
     // llvmpipe compiles a kernel anew for textures whose height is a power of two: none is.
     const tall = Number.isInteger(Math.log2(needed)) ? needed + 1 : needed;
     const rows = Math.min(Math.max(3, tall), this.#gpu.limits.maxTextureDimension2D);
     const size = TEXEL_ROW * rows;
-    const reused = this.#idle.get(`${format} ${size}`)?.pop();
+    const reused = this.#idle.get(size)?.pop();
     if (reused) return reused;
     this.#makeRoom(size);
     const usage = GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST;
-    const raw = this.#gpu.device.createTexture({ size: [TEXEL_COLUMNS, rows], format, usage });
+    const raw = this.#gpu.device.createTexture({
+      size: [TEXEL_COLUMNS, rows],
+      format: FORMAT,
+      usage,
+    });
     this.bytes += size;
-    return { raw, view: raw.createView(), sizeBytes: size, format, id: this.#nextId++ };
+    return { raw, view: raw.createView(), sizeBytes: size, id: this.#nextId++ };
   }
 }

@@ -74,10 +74,10 @@ export function readTexels(
     const source = both ? `${name}_before` : name;
     const body = LOADS[type].replace("T", `textureLoad(${source}, ${position}, 0)`);
     loads += `fn texel_of_${name}(i: u32) -> ${type} { ${body} }\n`;
-    if (!both) return { ...binding, type: "rgba32uint" };
+    if (!both) return { ...binding, type: "texels" };
     const index = Math.max(...declared.map((d) => d.index)) + 1 + added.length;
     loads += `@group(0) @binding(${index}) var ${source}: texture_2d<u32>;\n`;
-    added.push({ name: source, index, type: "rgba32uint", of: name });
+    added.push({ name: source, index, type: "texels", of: name });
     return binding;
   });
   return { files: [text, ...rest], loads, declared: [...changed, ...added] };

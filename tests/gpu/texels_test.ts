@@ -87,7 +87,7 @@ fn main() { y[0] = x[u32(x[1])] + p.x[2] + odd[0][0].x; }`;
   assert.equal(files[2], "fn theirs() -> f32 { return texel_of_x(u32(3)); }");
   assert.match(loads, /^fn texel_of_x\(i: u32\) -> f32 \{/);
   assert.deepEqual(declared.map(({ type }) => type), [
-    "rgba32uint",
+    "texels",
     "read-only-storage",
     "storage",
   ]);
