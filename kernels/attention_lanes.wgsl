@@ -3,18 +3,18 @@
 // and head, over the tiles of 32 keys that the block may see.
 //
 // q       (queries, heads, D)            k   (keys, heads / group, D)
-// table   mask entries and blocks, see lib/ops/attention_mask.ts
+// table   blocks, see lib/ops/attention_mask.ts
+// bits    from attention_lanes_mask
 // tiles   (heads, tiles) records of 272 vec4: the tile, m of its 32 queries, and in the last of a block's
 //         tiles 1 / Σ_j of its 32 queries
 // lse     (heads, queries), natural logarithm
 // grid    (blocks of queries, heads)
-// parts   common/attention_mask.wgsl, common/attention_lanes.wgsl, common/attention_lanes_mask.wgsl
+// parts   common/attention_lanes.wgsl
 
 struct Params {
   queries: u32, heads: u32, group: u32,
   columns: u32, // head size in vec4
-  offset: u32,  // index of query 0 among the keys
-  key_tokens: u32, query_blocks: u32, key_blocks: u32, // where they start in the table
+  query_blocks: u32, key_blocks: u32, // where they start in the table
   first_block: u32, first_head: u32, // those of grid (0, 0)
   first_tile: u32, tiles: u32,       // first tile of these blocks, tiles of a head in the buffer
   scale: f32, // times log2(e)
@@ -23,9 +23,10 @@ struct Params {
 @group(0) @binding(0) var<storage, read> q: array<vec4f>;
 @group(0) @binding(1) var<storage, read> k: array<vec4f>;
 @group(0) @binding(2) var<storage, read> table: array<vec4i>;
-@group(0) @binding(3) var<storage, read_write> tiles: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> lse: array<f32>;
-@group(0) @binding(5) var<uniform> params: Params;
+@group(0) @binding(3) var<storage, read> bits: array<vec4u>;
+@group(0) @binding(4) var<storage, read_write> tiles: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> lse: array<f32>;
+@group(0) @binding(6) var<uniform> params: Params;
 
 const RECORD = TILE + 16u;
 const LN2 = 0.6931471805599453;
@@ -58,7 +59,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let r1 = min(row + 1u, block.y - 1u);
   let r2 = min(row + 2u, block.y - 1u);
   let r3 = min(row + 3u, block.y - 1u);
-  let own = own_queries(table[r0], table[r1], table[r2], table[r3], row + params.offset);
   let q0 = (r0 * params.heads + head) * params.columns;
   let q1 = (r1 * params.heads + head) * params.columns;
   let q2 = (r2 * params.heads + head) * params.columns;
@@ -104,20 +104,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       c++;
       if (c >= params.columns) { break; }
     }
-    let bits = mat4x4f(
-      key_bits(table[params.key_tokens + j0], key, key < keys.y),
-      key_bits(table[params.key_tokens + j1], key + 1u, key + 1u < keys.y),
-      key_bits(table[params.key_tokens + j2], key + 2u, key + 2u < keys.y),
-      key_bits(table[params.key_tokens + j3], key + 3u, key + 3u < keys.y),
-    );
-    s0 = masked(s0, params.scale, own, spread0(bits));
-    s1 = masked(s1, params.scale, own, spread1(bits));
-    s2 = masked(s2, params.scale, own, spread2(bits));
-    s3 = masked(s3, params.scale, own, spread3(bits));
-    s4 = masked(s4, params.scale, own, spread4(bits));
-    s5 = masked(s5, params.scale, own, spread5(bits));
-    s6 = masked(s6, params.scale, own, spread6(bits));
-    s7 = masked(s7, params.scale, own, spread7(bits));
+    let seen = bits[(tile - params.first_tile) * 8u + lane];
+    s0 = masked(s0, params.scale, seen, 0u);
+    s1 = masked(s1, params.scale, seen, 4u);
+    s2 = masked(s2, params.scale, seen, 8u);
+    s3 = masked(s3, params.scale, seen, 12u);
+    s4 = masked(s4, params.scale, seen, 16u);
+    s5 = masked(s5, params.scale, seen, 20u);
+    s6 = masked(s6, params.scale, seen, 24u);
+    s7 = masked(s7, params.scale, seen, 28u);
     let low = max(max(top_of(s0), top_of(s1)), max(top_of(s2), top_of(s3)));
     let high = max(max(top_of(s4), top_of(s5)), max(top_of(s6), top_of(s7)));
     let next = max(top, max(low, high));

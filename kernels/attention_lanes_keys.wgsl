@@ -8,6 +8,7 @@
 // parts   common/attention_lanes.wgsl
 
 override HELD: u32 = 8; // 1 to 8
+override ADD: u32 = 0;  // 1: dx += …
 
 struct Params {
   heads: u32, group: u32,
@@ -17,7 +18,6 @@ struct Params {
   first_head: u32, end_head: u32,   // and heads
   first_tile: u32, tiles: u32,
   first_key_block: u32, first_key_head: u32, // those of grid (0, 0)
-  add: u32, // 1: dx += …
 }
 
 @group(0) @binding(0) var<storage, read> tiles: array<vec4f>;
@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(4) var<uniform> params: Params;
 
 fn store(at: u32, value: vec4f) {
-  if (params.add == 1u) { dx[at] += value; } else { dx[at] = value; }
+  if (ADD == 1u) { dx[at] += value; } else { dx[at] = value; }
 }
 
 // The four values of four columns, for each of the lane's keys.
@@ -60,54 +60,52 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var s5 = s0;
   var s6 = s0;
   var s7 = s0;
-  var head = max(key_head * params.group, params.first_head);
-  let end_head = min((key_head + 1u) * params.group, params.end_head);
+  let first_head = max(key_head * params.group, params.first_head);
+  let heads = min((key_head + 1u) * params.group, params.end_head) - first_head;
+  let blocks = max(end_block, first_block + 1u) - first_block;
+  var i = 0u; // over the blocks of queries of each head
   // Loops end at their bottom: on software adapters a loop that ends at its top runs its body once more.
   loop {
+    let head = first_head + i / blocks;
+    let block_at = first_block + i % blocks;
+    let block = vec4u(table[params.query_blocks + block_at]); // start, end, first block of keys, first tile
+    let end_tile = u32(table[params.query_blocks + block_at + 1u].w);
+    let tile = block.w + key_block - block.z;
+    let there = block_at < end_block && key_block >= block.z && tile < end_tile;
+    let known = select(0u, tile - params.first_tile, there);
+    var at = ((head - params.first_head) * params.tiles + known) * TILE + 32u * lane;
     let start = head * params.columns + own_column;
-    let records = (head - params.first_head) * params.tiles;
-    var block_at = first_block;
+    let last = block.y - 1u;
+    var row = block.x;
     loop {
-      let block = vec4u(table[params.query_blocks + block_at]); // start, end, first block of keys, first tile
-      let end_tile = u32(table[params.query_blocks + block_at + 1u].w);
-      let tile = block.w + key_block - block.z;
-      let there = block_at < end_block && key_block >= block.z && tile < end_tile;
-      let known = select(0u, tile - params.first_tile, there);
-      var at = (records + known) * TILE + 32u * lane;
-      let last = block.y - 1u;
-      var row = block.x;
-      loop {
-        let own = transpose(
-          mat4x4f(
-            x[min(row, last) * step + start], x[min(row + 1u, last) * step + start],
-            x[min(row + 2u, last) * step + start], x[min(row + 3u, last) * step + start],
-          ),
-        );
-        let four = mat4x4f(tiles[at], tiles[at + 8u], tiles[at + 16u], tiles[at + 24u]);
-        let zero = vec4f();
-        let w = transpose(
-          mat4x4f(
-            select(zero, four[0], there), select(zero, four[1], there),
-            select(zero, four[2], there), select(zero, four[3], there),
-          ),
-        );
-        s0 = multiply_add(s0, spread0(own), w);
-        if (HELD > 1u) { s1 = multiply_add(s1, spread1(own), w); }
-        if (HELD > 2u) { s2 = multiply_add(s2, spread2(own), w); }
-        if (HELD > 3u) { s3 = multiply_add(s3, spread3(own), w); }
-        if (HELD > 4u) { s4 = multiply_add(s4, spread4(own), w); }
-        if (HELD > 5u) { s5 = multiply_add(s5, spread5(own), w); }
-        if (HELD > 6u) { s6 = multiply_add(s6, spread6(own), w); }
-        if (HELD > 7u) { s7 = multiply_add(s7, spread7(own), w); }
-        at++;
-        row += 4u;
-        if (row >= block.y) { break; }
-      }
-      block_at++;
-      if (block_at >= end_block) { break; }
+      let own = transpose(
+        mat4x4f(
+          x[min(row, last) * step + start], x[min(row + 1u, last) * step + start],
+          x[min(row + 2u, last) * step + start], x[min(row + 3u, last) * step + start],
+        ),
+      );
+      let four = mat4x4f(tiles[at], tiles[at + 8u], tiles[at + 16u], tiles[at + 24u]);
+      let zero = vec4f();
+      let w = transpose(
+        mat4x4f(
+          select(zero, four[0], there), select(zero, four[1], there),
+          select(zero, four[2], there), select(zero, four[3], there),
+        ),
+      );
+      s0 = multiply_add(s0, spread0(own), w);
+      if (HELD > 1u) { s1 = multiply_add(s1, spread1(own), w); }
+      if (HELD > 2u) { s2 = multiply_add(s2, spread2(own), w); }
+      if (HELD > 3u) { s3 = multiply_add(s3, spread3(own), w); }
+      if (HELD > 4u) { s4 = multiply_add(s4, spread4(own), w); }
+      if (HELD > 5u) { s5 = multiply_add(s5, spread5(own), w); }
+      if (HELD > 6u) { s6 = multiply_add(s6, spread6(own), w); }
+      if (HELD > 7u) { s7 = multiply_add(s7, spread7(own), w); }
+      at++;
+      row += 4u;
+      if (row >= block.y) { break; }
     }
-    head++;
-    if (head >= end_head) { break; }
+    i++;
+    if (i >= heads * blocks) { break; }
   }
   let row = keys.x + 4u * lane;
   store_block(row, keys.y, key_head, first_column, s0);

@@ -4,18 +4,19 @@
 //
 // q, dy   (queries, heads, D)             k, v  (keys, heads / group, D)
 // stats   (heads, queries) pairs (lse, delta)
-// table   mask entries and blocks, see lib/ops/attention_mask.ts
-// p, ds   (heads, tiles) of 256 vec4: 32 keys by 32 queries
+// table   blocks, see lib/ops/attention_mask.ts
+// bits    from attention_lanes_mask: none for rows behind a block, which belong to another one
+// tiles   p, then ds: (heads, tiles) of 256 vec4, 32 keys by 32 queries
 // grid    (blocks of queries, heads)
-// parts   common/attention_mask.wgsl, common/attention_lanes.wgsl, common/attention_lanes_mask.wgsl
+// parts   common/attention_lanes.wgsl
 
 struct Params {
   queries: u32, heads: u32, group: u32,
   columns: u32, // head size in vec4
-  offset: u32,  // index of query 0 among the keys
-  key_tokens: u32, query_blocks: u32, key_blocks: u32, // where they start in the table
+  query_blocks: u32, key_blocks: u32, // where they start in the table
   first_block: u32, first_head: u32, // those of grid (0, 0)
   first_tile: u32, tiles: u32,       // first tile of these blocks, tiles of a head in the buffer
+  slopes: u32, // vec4 of all p: where ds start
   scale: f32,
 }
 
@@ -25,8 +26,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read> stats: array<vec2f>;
 @group(0) @binding(5) var<storage, read> table: array<vec4i>;
-@group(0) @binding(6) var<storage, read_write> p: array<vec4f>;
-@group(0) @binding(7) var<storage, read_write> ds: array<vec4f>;
+@group(0) @binding(6) var<storage, read> bits: array<vec4u>;
+@group(0) @binding(7) var<storage, read_write> tiles: array<vec4f>;
 @group(0) @binding(8) var<uniform> params: Params;
 
 const LOG2E = 1.4426950408889634;
@@ -35,15 +36,16 @@ fn powers(s: mat4x4f, top: vec4f) -> mat4x4f {
   return mat4x4f(exp2(s[0] - top), exp2(s[1] - top), exp2(s[2] - top), exp2(s[3] - top));
 }
 
-fn store_block(at: u32, weights: mat4x4f, dp: mat4x4f) {
-  p[at] = weights[0];
-  p[at + 8u] = weights[1];
-  p[at + 16u] = weights[2];
-  p[at + 24u] = weights[3];
-  ds[at] = weights[0] * dp[0] * params.scale;
-  ds[at + 8u] = weights[1] * dp[1] * params.scale;
-  ds[at + 16u] = weights[2] * dp[2] * params.scale;
-  ds[at + 24u] = weights[3] * dp[3] * params.scale;
+fn store_block(at: u32, p: mat4x4f, dp: mat4x4f) {
+  tiles[at] = p[0];
+  tiles[at + 8u] = p[1];
+  tiles[at + 16u] = p[2];
+  tiles[at + 24u] = p[3];
+  let slope = params.slopes + at;
+  tiles[slope] = p[0] * dp[0] * params.scale;
+  tiles[slope + 8u] = p[1] * dp[1] * params.scale;
+  tiles[slope + 16u] = p[2] * dp[2] * params.scale;
+  tiles[slope + 24u] = p[3] * dp[3] * params.scale;
 }
 
 @compute @workgroup_size(8)
@@ -59,7 +61,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let r1 = min(row + 1u, block.y - 1u);
   let r2 = min(row + 2u, block.y - 1u);
   let r3 = min(row + 3u, block.y - 1u);
-  let own = own_queries(table[r0], table[r1], table[r2], table[r3], row + params.offset);
   let q0 = (r0 * params.heads + head) * params.columns;
   let q1 = (r1 * params.heads + head) * params.columns;
   let q2 = (r2 * params.heads + head) * params.columns;
@@ -69,9 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let stat1 = stats[first + r1];
   let stat2 = stats[first + r2];
   let stat3 = stats[first + r3];
-  // Rows behind the block belong to another one: an endless lse makes their weights 0.
-  let real = vec4u(row) + vec4u(0u, 1u, 2u, 3u) < vec4u(block.y);
-  let lse = select(vec4f(-UNSEEN), LOG2E * vec4f(stat0.x, stat1.x, stat2.x, stat3.x), real);
+  let lse = LOG2E * vec4f(stat0.x, stat1.x, stat2.x, stat3.x);
   let delta = -vec4f(stat0.y, stat1.y, stat2.y, stat3.y);
 
   var key_block = params.key_blocks + block.z;
@@ -111,21 +110,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       c++;
       if (c >= params.columns) { break; }
     }
-    let bits = mat4x4f(
-      key_bits(table[params.key_tokens + j0], key, key < keys.y),
-      key_bits(table[params.key_tokens + j1], key + 1u, key + 1u < keys.y),
-      key_bits(table[params.key_tokens + j2], key + 2u, key + 2u < keys.y),
-      key_bits(table[params.key_tokens + j3], key + 3u, key + 3u < keys.y),
-    );
+    let seen = bits[(tile - params.first_tile) * 8u + lane];
     let scale = LOG2E * params.scale;
-    s0 = powers(masked(s0, scale, own, spread0(bits)), lse);
-    s1 = powers(masked(s1, scale, own, spread1(bits)), lse);
-    s2 = powers(masked(s2, scale, own, spread2(bits)), lse);
-    s3 = powers(masked(s3, scale, own, spread3(bits)), lse);
-    s4 = powers(masked(s4, scale, own, spread4(bits)), lse);
-    s5 = powers(masked(s5, scale, own, spread5(bits)), lse);
-    s6 = powers(masked(s6, scale, own, spread6(bits)), lse);
-    s7 = powers(masked(s7, scale, own, spread7(bits)), lse);
+    s0 = powers(masked(s0, scale, seen, 0u), lse);
+    s1 = powers(masked(s1, scale, seen, 4u), lse);
+    s2 = powers(masked(s2, scale, seen, 8u), lse);
+    s3 = powers(masked(s3, scale, seen, 12u), lse);
+    s4 = powers(masked(s4, scale, seen, 16u), lse);
+    s5 = powers(masked(s5, scale, seen, 20u), lse);
+    s6 = powers(masked(s6, scale, seen, 24u), lse);
+    s7 = powers(masked(s7, scale, seen, 28u), lse);
     var d0 = mat4x4f(delta, delta, delta, delta);
     var d1 = d0;
     var d2 = d0;

@@ -73,3 +73,17 @@ fn multiply_add(c: mat4x4f, a: mat4x4f, b: mat4x4f) -> mat4x4f {
     multiply_row(c[3], a[3], b),
   );
 }
+
+const UNSEEN = -1e30;
+
+// Scores of four keys times `scale`; UNSEEN where the bits of the lane's queries, the first key's at `bit`, are 0.
+fn masked(s: mat4x4f, scale: f32, bits: vec4u, bit: u32) -> mat4x4f {
+  let fallback = vec4f(UNSEEN);
+  let none = vec4u();
+  return mat4x4f(
+    select(fallback, s[0] * scale, (bits & vec4u(1u << bit)) != none),
+    select(fallback, s[1] * scale, (bits & vec4u(2u << bit)) != none),
+    select(fallback, s[2] * scale, (bits & vec4u(4u << bit)) != none),
+    select(fallback, s[3] * scale, (bits & vec4u(8u << bit)) != none),
+  );
+}

@@ -3,36 +3,34 @@
 
 import scoresCode from "../../kernels/attention_lanes.wgsl" with { type: "text" };
 import keysCode from "../../kernels/attention_lanes_keys.wgsl" with { type: "text" };
+import maskCode from "../../kernels/attention_lanes_mask.wgsl" with { type: "text" };
 import mixCode from "../../kernels/attention_lanes_mix.wgsl" with { type: "text" };
 import pairsCode from "../../kernels/attention_lanes_pairs.wgsl" with { type: "text" };
 import lanes from "../../kernels/common/attention_lanes.wgsl" with { type: "text" };
-import lanesMask from "../../kernels/common/attention_lanes_mask.wgsl" with { type: "text" };
 import maskRule from "../../kernels/common/attention_mask.wgsl" with { type: "text" };
-import { Kernel } from "../gpu/kernel.ts";
+import { type Binding, Kernel } from "../gpu/kernel.ts";
+import type { Work } from "../gpu/timings.ts";
 import { Tensor } from "../tensor.ts";
 import { type BlockTurn, blockTurns } from "./attention_blocks.ts";
 import { type AttentionCall, type AttentionKernels, attentionWork } from "./attention_call.ts";
-import type { Work } from "../gpu/timings.ts";
 
-const masked = [maskRule, lanes, lanesMask];
-const options = { subgroups: true };
-const scores = new Kernel("attention_lanes", { main: scoresCode, parts: masked, ...options });
-const pairs = new Kernel("attention_lanes_pairs", { main: pairsCode, parts: masked, ...options });
+const sight = new Kernel("attention_lanes_mask", { main: maskCode, parts: [maskRule] });
+const options = { parts: [lanes], subgroups: true };
+const scores = new Kernel("attention_lanes", { main: scoresCode, ...options });
+const pairs = new Kernel("attention_lanes_pairs", { main: pairsCode, ...options });
 const mixKnobs = ["HELD", "WEIGHED"] as const;
 const mix = new Kernel("attention_lanes_mix", {
   main: mixCode,
-  parts: [lanes],
   knobs: mixKnobs,
   ...options,
 });
 const toKeys = new Kernel("attention_lanes_keys", {
   main: keysCode,
-  parts: [lanes],
-  knobs: ["HELD"],
+  knobs: ["HELD", "ADD"],
   ...options,
 });
 
-/** Values of a tile, and of the record that the forward pass keeps of one. */
+/** Values of a tile, and of the record that the forward pass keeps of one; the backward pass keeps two tiles. */
 const TILE = 1024, RECORD = TILE + 64;
 /** Bytes of tiles that are kept at a time, at least; as many as the queries take, if those are more. */
 const TILE_BYTES = 2 ** 22;
@@ -47,14 +45,23 @@ export const attentionLanes: AttentionKernels = {
     const turns = turnsOf(call, RECORD);
     const tiles = Tensor.empty(gpu, [most(turns), RECORD]);
     for (const turn of turns) {
+      const bits = bitsOf(call, turn);
       const params = { ...paramsOf(call, turn), scale: call.scale * Math.LOG2E };
       scores.run(gpu, {
-        buffers: { q: q.buffer, k: k.buffer, table, tiles: tiles.buffer, lse: lse.buffer },
+        buffers: {
+          q: q.buffer,
+          k: k.buffer,
+          table,
+          bits: bits.buffer,
+          tiles: tiles.buffer,
+          lse: lse.buffer,
+        },
         params,
         grid: [turn.endBlock - turn.firstBlock, turn.endHead - turn.firstHead],
         work: workOf(call, turn, 1),
       });
-      runMix(call, turn, tiles, v, y, 1);
+      bits.dispose();
+      runMix(call, turn, tiles.buffer, v, y, 1);
     }
     tiles.dispose();
   },
@@ -62,11 +69,15 @@ export const attentionLanes: AttentionKernels = {
   backward(call, dy, stats, grads) {
     const { gpu, q, k, v, mask } = call;
     const table = mask.table.buffer;
-    const turns = turnsOf(call, TILE);
+    const turns = turnsOf(call, 2 * TILE);
     const several = turns.length > 1;
     for (const x of [grads.dk, grads.dv]) if (x && several) gpu.clear(x.buffer);
-    const [p, ds] = [0, 1].map(() => Tensor.empty(gpu, [most(turns), TILE]));
+    const tiles = Tensor.empty(gpu, [2, most(turns), TILE]);
     for (const turn of turns) {
+      const bits = bitsOf(call, turn);
+      const bytes = 4 * TILE * turn.tiles * (turn.endHead - turn.firstHead);
+      const p = { buffer: tiles.buffer, offset: 0, sizeBytes: bytes };
+      const ds = { ...p, offset: bytes };
       pairs.run(gpu, {
         buffers: {
           q: q.buffer,
@@ -75,26 +86,37 @@ export const attentionLanes: AttentionKernels = {
           dy: dy.buffer,
           stats: stats.buffer,
           table,
-          p: p.buffer,
-          ds: ds.buffer,
+          bits: bits.buffer,
+          tiles: tiles.buffer,
         },
-        params: { ...paramsOf(call, turn), scale: call.scale },
+        params: { ...paramsOf(call, turn), slopes: bytes / 16, scale: call.scale },
         grid: [turn.endBlock - turn.firstBlock, turn.endHead - turn.firstHead],
         work: workOf(call, turn, 2),
       });
+      bits.dispose();
       if (grads.dq) runMix(call, turn, ds, k, grads.dq, 0);
       if (grads.dk) runToKeys(call, turn, ds, q, grads.dk, several);
       if (grads.dv) runToKeys(call, turn, p, dy, grads.dv, several);
     }
-    p.dispose();
-    ds.dispose();
+    tiles.dispose();
   },
 };
+
+/** For each tile of a turn and each of its 32 queries, which of its 32 keys the query sees. */
+function bitsOf(call: AttentionCall, turn: BlockTurn): Tensor {
+  const bits = Tensor.empty(call.gpu, [turn.tiles, 32], "u32");
+  sight.run(call.gpu, {
+    buffers: { table: call.mask.table.buffer, bits: bits.buffer },
+    params: paramsOf(call, turn),
+    grid: [turn.endBlock - turn.firstBlock],
+  });
+  return bits;
+}
 
 function runMix(
   call: AttentionCall,
   turn: BlockTurn,
-  tiles: Tensor,
+  tiles: Binding,
   x: Tensor,
   y: Tensor,
   weighed: number,
@@ -102,7 +124,7 @@ function runMix(
   const { held, slices } = columnsOf(call);
   const blocks = turn.endBlock - turn.firstBlock;
   mix.run(call.gpu, {
-    buffers: { tiles: tiles.buffer, x: x.buffer, table: call.mask.table.buffer, y: y.buffer },
+    buffers: { tiles, x: x.buffer, table: call.mask.table.buffer, y: y.buffer },
     params: paramsOf(call, turn),
     knobs: { HELD: held, WEIGHED: weighed },
     grid: [blocks, turn.endHead - turn.firstHead, slices],
@@ -113,7 +135,7 @@ function runMix(
 function runToKeys(
   call: AttentionCall,
   turn: BlockTurn,
-  tiles: Tensor,
+  tiles: Binding,
   x: Tensor,
   dx: Tensor,
   add: boolean,
@@ -126,16 +148,15 @@ function runToKeys(
   const firstKeyBlock = all ? 0 : turn.firstKeyBlock;
   const endKeyBlock = all ? call.mask.blocks.keys.length - 1 : turn.endKeyBlock;
   toKeys.run(call.gpu, {
-    buffers: { tiles: tiles.buffer, x: x.buffer, table: call.mask.table.buffer, dx: dx.buffer },
+    buffers: { tiles, x: x.buffer, table: call.mask.table.buffer, dx: dx.buffer },
     params: {
       ...paramsOf(call, turn),
       end_block: turn.endBlock,
       end_head: turn.endHead,
       first_key_block: firstKeyBlock,
       first_key_head: firstKeyHead,
-      add: add ? 1 : 0,
     },
-    knobs: { HELD: held },
+    knobs: { HELD: held, ADD: add ? 1 : 0 },
     grid: [endKeyBlock - firstKeyBlock, keyHeads, slices],
     work: workOf(call, turn, 1),
   });

@@ -247,8 +247,8 @@ Deno.test("attention() computes only the gradients asked for", GPU_TEST, async (
       });
       return gpu.dispatches - before;
     };
-    // Forward, delta and one pass; on 8 lanes scores, mix, delta, pairs and one product.
-    const want = family === "8 lanes" ? [5, 5, 5, 2] : [3, 3, 3, 1];
+    // Forward, delta and one pass; on 8 lanes mask, scores, mix, delta, mask, pairs and one product.
+    const want = family === "8 lanes" ? [7, 7, 7, 3] : [3, 3, 3, 1];
     assert.deepEqual([0, 1, 2, -1].map(dispatches), want, family);
   }
 });
