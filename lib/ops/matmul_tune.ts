@@ -39,10 +39,11 @@ const WON = 0.75;
 /** Relative to the largest value: sums of some thousand f32 terms in another order. */
 const TOLERANCE = 1e-4;
 const ROUNDS = 6;
-const SAMPLE_MS = 25; // per sample: repeats make short products long enough to time
-const MOST_REPEATS = 256;
+const SAMPLE_MS = 30; // per sample: repeats make short products long enough to time
+const LEAST_MS = 10; // from which a sample tells how many repeats that takes
+const MOST_REPEATS = 4096;
 /** A candidate this much slower than the best is not timed again. */
-const HOPELESS = 2;
+const HOPELESS = 2.5;
 
 /** Options of {@link tuneMatmul}. */
 export interface TuneOptions {
@@ -156,7 +157,7 @@ async function tryClass(
   for (const t of [a, b]) t.dispose();
   const rates = tiles.map((tile) => {
     const at = right.indexOf(tile);
-    return { tile, gflops: at < 0 ? 0 : flop / Math.min(...times[at]) / 1e6 };
+    return { tile, gflops: at < 0 ? 0 : flop / median(times[at]) / 1e6 };
   });
   const fastest = rates.reduce((x, y) => y.gflops > x.gflops ? y : x);
   if (fastest.gflops === 0) {
@@ -229,22 +230,33 @@ async function timeInTurns(
   runs: readonly (() => void)[],
   idleMs: number,
 ): Promise<number[][]> {
+  const sample = async (run: () => void, repeats: number) => {
+    const ms = await timed(gpu, () => {
+      for (let n = 0; n < repeats; n++) run();
+    });
+    return Math.max(ms - idleMs, 1e-3);
+  };
+  const repeats: number[] = [];
+  for (const run of runs) {
+    let [n, ms] = [1, await sample(run, 1)];
+    while (ms < LEAST_MS && n < MOST_REPEATS) ms = await sample(run, n *= 4);
+    repeats.push(Math.min(MOST_REPEATS, Math.max(1, Math.round(n * SAMPLE_MS / ms))));
+  }
   const times = runs.map((): number[] => []);
-  const best = () => times.map((each) => Math.min(...each));
-  let repeats = runs.map(() => 1);
   for (let round = 0; round < ROUNDS; round++) {
-    const known = best();
+    const known = times.map(median);
     const least = Math.min(...known);
     for (const [i, run] of runs.entries()) {
-      if (round > 1 && i > 0 && known[i] > HOPELESS * least) continue;
-      const ms = await timed(gpu, () => {
-        for (let n = 0; n < repeats[i]; n++) run();
-      });
-      times[i].push(Math.max(ms - idleMs, 1e-3) / repeats[i]);
+      if (i > 0 && known[i] > HOPELESS * least) continue;
+      times[i].push(await sample(run, repeats[i]) / repeats[i]);
     }
-    repeats = best().map((ms) => Math.max(1, Math.min(MOST_REPEATS, Math.round(SAMPLE_MS / ms))));
   }
   return times;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((x, y) => x - y);
+  return sorted[Math.floor(sorted.length / 2)] ?? Infinity;
 }
 
 async function timed(gpu: Gpu, run: () => void): Promise<number> {
