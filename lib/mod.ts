@@ -34,6 +34,7 @@ export { latentSample } from "./ops/latent_sample.ts";
 export { layerNorm } from "./ops/layer_norm.ts";
 export { linear } from "./ops/linear.ts";
 export { matmul } from "./ops/matmul.ts";
+export { describeMatmul, type MatmulDescription } from "./ops/matmul_table.ts";
 export { mergeRows } from "./ops/merge_rows.ts";
 export { mse } from "./ops/mse.ts";
 export { mul } from "./ops/mul.ts";

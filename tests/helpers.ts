@@ -15,7 +15,7 @@ let shared: Promise<Gpu> | undefined;
 
 /** The test device, opened once per process. */
 export function testGpu(): Promise<Gpu> {
-  return shared ??= openDevice({ budgetBytes: 2 ** 31 });
+  return shared ??= openDevice({ budgetBytes: 2 ** 31, tuned: false });
 }
 
 /** Options every GPU test needs: the device is shared, so its resources outlive a test. */

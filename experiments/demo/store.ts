@@ -8,6 +8,7 @@ import { InputError } from "../../lib/errors.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
 import { saveModelFolder } from "../../lib/infer/save_folder.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
+import { describeMatmul } from "../../lib/ops/matmul_table.ts";
 import { writeWhole } from "../../lib/write_whole.ts";
 import type { ResolvedConfig } from "../../lib/study/config.ts";
 import { runFolder } from "../../lib/study/run_folder.ts";
@@ -87,6 +88,7 @@ export class ArmStore {
       session: {
         adapter: gpu.adapter.name,
         software: gpu.adapter.software,
+        kernelChoices: { matmul: { ...describeMatmul(gpu) } },
         budgetBytes: gpu.buffers.budgetBytes,
         argv: Deno.args,
       },

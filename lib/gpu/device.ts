@@ -141,9 +141,12 @@ export class Gpu {
     });
   }
 
-  /** Whether kernels read copies of their inputs as texels: software adapters load those faster than storage. */
+  /**
+   * Whether kernels read copies of their inputs as texels. llvmpipe loads storage one lane after the other and texels
+   * all lanes at once; on SwiftShader neither wins.
+   */
   get readsTexels(): boolean {
-    return this.adapter.software;
+    return /llvmpipe|lavapipe/i.test(this.adapter.name);
   }
 
   /** Largest range one binding may cover, in bytes. */

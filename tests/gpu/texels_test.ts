@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readBindings } from "../../lib/gpu/declarations.ts";
-import { type Gpu, openDevice } from "../../lib/gpu/device.ts";
+import { openDevice } from "../../lib/gpu/device.ts";
 import { Kernel } from "../../lib/gpu/kernel.ts";
 import { readTexels } from "../../lib/gpu/texel_loads.ts";
 import { Tensor } from "../../lib/tensor.ts";
@@ -108,26 +108,21 @@ Deno.test("a buffer updated in place is read as it was before", GPU_TEST, async 
   assert.deepEqual(new Set(await y.floats()), new Set([7]));
 });
 
-/** A device of its own whose textures are counted; `undefined` where storage is read as it is. */
-async function counted(budgetBytes: number): Promise<{ gpu: Gpu; made: number[] } | undefined> {
-  const gpu = await openDevice({ budgetBytes });
-  if (!gpu.readsTexels) return gpu.close(), undefined;
-  const made: number[] = [];
-  const create = gpu.device.createTexture.bind(gpu.device);
-  gpu.device.createTexture = (descriptor) => {
-    made.push(1);
-    return create(descriptor);
-  };
-  return { gpu, made };
-}
+const { readsTexels } = await testGpu();
 
-Deno.test(
-  "copies are reused, counted against the budget, and freed by trim()",
-  GPU_TEST,
-  async () => {
-    const found = await counted(2 ** 20);
-    if (!found) return;
-    const { gpu, made } = found;
+Deno.test({
+  name: "copies are reused, counted against the budget, and freed by trim()" +
+    (readsTexels ? "" : " (skipped: this adapter reads storage as it is)"),
+  ignore: !readsTexels,
+  ...GPU_TEST,
+  fn: async () => {
+    const gpu = await openDevice({ budgetBytes: 2 ** 20 });
+    const made: number[] = [];
+    const create = gpu.device.createTexture.bind(gpu.device);
+    gpu.device.createTexture = (descriptor) => {
+      made.push(1);
+      return create(descriptor);
+    };
     const x = Tensor.zeros(gpu, [4096]);
     const y = Tensor.empty(gpu, [4096]);
     const run = () =>
@@ -154,7 +149,7 @@ Deno.test(
     await gpu.settle();
     gpu.close();
   },
-);
+});
 
 Deno.test(
   "launches over the same buffers share one bind group, whatever their params",
