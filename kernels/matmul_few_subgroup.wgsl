@@ -72,7 +72,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var s1 = Sums();
   var s2 = Sums();
   var s3 = Sums();
-  for (var first = 0u; first < params.steps; first += 16u) { // 16 steps share a vec4u of scales
+  // Both loops end at their bottoms: llvmpipe runs the body of a loop that ends at its top once more, masked.
+  var first = 0u;
+  loop { // 16 steps share a vec4u of scales
     let at = scales + first / 16u;
     var scales0 = vec4u();
     var scales1 = vec4u();
@@ -85,13 +87,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       scales3 = b4(start3 + at);
     }
     let end = min(first + 16u, params.steps);
-    for (var step = first; step < end; step++) {
+    var step = first;
+    loop {
       let x = rows_of(row, step, lane);
       s0 = add_column(s0, load32(start0, step), scales0, step, x);
       s1 = add_column(s1, load32(start1, step), scales1, step, x);
       s2 = add_column(s2, load32(start2, step), scales2, step, x);
       s3 = add_column(s3, load32(start3, step), scales3, step, x);
+      step++;
+      if (step >= end) { break; }
     }
+    first = end;
+    if (first >= params.steps) { break; }
   }
   store_column(row, column, s0);
   store_column(row, column + 8u, s1);

@@ -44,9 +44,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var c6 = start;
   var c7 = start;
   let end = last_k(group.z);
-  for (var first = group.z * params.inner_step; first < end; first += PERIOD) {
+  // Both loops end at their bottoms: llvmpipe runs the body of a loop that ends at its top once more, masked.
+  var first = group.z * params.inner_step;
+  loop {
     let held = hold(first, column);
-    for (var k = first; k < min(first + PERIOD, end); k += 4u) {
+    let stop = min(first + PERIOD, end);
+    var k = first;
+    loop {
       let own = load_a(row + 4u * lane, k);
       let b0 = load_b(held, k, column);
       let a0 = mat4x4f(
@@ -107,7 +111,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         );
         c7 = multiply_add(c7, a7, b0);
       }
+      k += 4u;
+      if (k >= stop) { break; }
     }
+    first = stop;
+    if (first >= end) { break; }
   }
   let plane = group.z * params.c_plane;
   store_block(row, column, plane, c0);

@@ -47,6 +47,9 @@ const tiled = new Kernel("matmul_tiled", {
   knobs: [...layout, "ROW_BLOCKS", "COLUMN_BLOCKS", "SIDE"],
 });
 
+/** For products of no inner values: of the fast kernels, this one takes that for no step at all. */
+const BIAS_ONLY: MatmulChoice = { kernel: "register", rowBlocks: 1, columnBlocks: 1, splits: 1 };
+
 /** Splits of k over packed operands start at multiples of this: the values in the fullest 16 bytes. */
 const MOST_PERIOD = 32;
 
@@ -78,7 +81,9 @@ export function product(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
   if (rows === 0 || columns === 0) return Tensor.empty(gpu, [rows, columns]);
   if (inner === 0 && !bias) return Tensor.zeros(gpu, [rows, columns]);
   const limitBytes = options.limitBytes ?? gpu.maxBindingBytes;
-  const choice = options.choice ?? chooseMatmul(gpu, options, b.dtype, limitBytes);
+  const choice = inner === 0
+    ? BIAS_ONLY
+    : options.choice ?? chooseMatmul(gpu, options, b.dtype, limitBytes);
   const width = choice.kernel === "naive" ? 1 : 4; // what strides are multiples of
   const alignedA = aligned(a, transposeA ? [inner, rows] : [rows, inner], width, limitBytes);
   const stored: [number, number] = transposeB ? [columns, inner] : [inner, columns];
