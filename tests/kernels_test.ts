@@ -49,7 +49,6 @@ Deno.test({
   ...GPU_TEST,
   fn: async () => {
     const gpu = await openDevice({ budgetBytes: 2 ** 28 });
-    Object.defineProperty(gpu, "readsTexels", { value: false }); // the kernels as they are written
     const compiled = new Map<string, string[]>(); // label → codes
     const create = gpu.device.createShaderModule.bind(gpu.device);
     gpu.device.createShaderModule = (descriptor) => {

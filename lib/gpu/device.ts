@@ -146,7 +146,7 @@ export class Gpu {
    * all lanes at once; on SwiftShader neither wins.
    */
   get readsTexels(): boolean {
-    return /llvmpipe|lavapipe/i.test(this.adapter.name);
+    return this.adapter.software && /llvmpipe|lavapipe/i.test(this.adapter.name);
   }
 
   /** Largest range one binding may cover, in bytes. */
