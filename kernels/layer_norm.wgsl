@@ -4,7 +4,7 @@
 // x, y    (rows, cols) row-major; weight, bias (cols); cols counted in packs
 // grid    folded: LANES threads per row
 // parts   common/row_reduce.wgsl, common/pack1.wgsl or pack4.wgsl
-// source  Ba et al. 2016, eq. 4; the variance is taken around the mean, in a second pass
+// source  Ba et al. 2016, eq. 4; the variance is merged from parts, each around its own mean (Chan et al. 1983)
 
 override BLOCK: u32 = 64;
 override LANES: u32 = 1;
@@ -27,15 +27,23 @@ fn main(
   let row = (group.y * groups.x + group.x) * (BLOCK / LANES) + lane / LANES;
   let start = min(row, params.rows - 1u) * params.cols;
   let count = f32(params.values);
-  var total = 0.0;
-  for (var c = lane % LANES; c < params.cols; c += LANES) { total += pack_sum(x[start + c]); }
-  let mean = row_sum(lane, total) / count;
-  var squares = 0.0;
+  // Mean and squared deviations of a thread's values, pack by pack, then of the row's threads.
+  let width = pack_sum(pack(1.0));
+  var seen = 0.0;
+  var own_mean = 0.0;
+  var own_squares = 0.0;
   for (var c = lane % LANES; c < params.cols; c += LANES) {
-    let v = x[start + c] - mean;
-    squares += pack_sum(v * v);
+    let v = x[start + c];
+    let here = pack_sum(v) / width;
+    let apart = here - own_mean;
+    let share = width / (seen + width);
+    own_squares += pack_sum((v - here) * (v - here)) + apart * apart * seen * share;
+    own_mean += apart * share;
+    seen += width;
   }
-  let rstd = 1.0 / sqrt(row_sum(lane, squares) / count + params.eps);
+  let mean = row_sum(lane, seen * own_mean) / count;
+  let squares = row_sum(lane, own_squares + seen * (own_mean - mean) * (own_mean - mean));
+  let rstd = 1.0 / sqrt(squares / count + params.eps);
   if (row >= params.rows) { return; }
   for (var c = lane % LANES; c < params.cols; c += LANES) {
     y[start + c] = (x[start + c] - mean) * rstd * weight[c] + bias[c];

@@ -192,6 +192,30 @@ export async function fmaCeiling(gpu: Gpu, rounds = 5): Promise<Ceiling> {
   return { gflops: Math.max(...rates), variants };
 }
 
+/**
+ * Multiply-adds in registers as a contender: what a kernel in the same turns is judged by.
+ *
+ * @param variant a name from {@link Ceiling.variants}
+ * @param flop about how many operations a launch makes
+ */
+export function fmaWork(
+  gpu: Gpu,
+  variant: string,
+  flop: number,
+): Timed & { flop: number; dispose(): void } {
+  const i = VARIANTS.findIndex((v) => nameOf(v) === variant);
+  const perLoop = 2 * lanesOf(VARIANTS[i]) * 64 * GROUPS * UNROLL;
+  const loops = Math.max(1, Math.round(flop / perLoop));
+  const y = Tensor.empty(gpu, [64 * GROUPS]);
+  const params = { a: decay(loops), b: 1 - decay(loops), loops };
+  return {
+    launch: () => kernels[i].run(gpu, { buffers: { y: y.buffer }, params, grid: [GROUPS] }),
+    settle: () => gpu.settle(),
+    flop: perLoop * loops,
+    dispose: () => y.dispose(),
+  };
+}
+
 const lanesOf = ({ type, chains }: FmaVariant) => chains * (type === "f32" ? 1 : 4);
 const nameOf = ({ type, chains }: FmaVariant) => `${type} × ${chains}`;
 

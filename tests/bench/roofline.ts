@@ -10,7 +10,15 @@ import { saveFigure } from "../../lib/show/export.ts";
 import { readCommit } from "../../lib/study/provenance.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import { copyValues, refresh, streams } from "./ceilings.ts";
-import { elapsed, fixedWait, fmaCeiling, median, repeatsFor, takeTurns } from "./measure.ts";
+import {
+  elapsed,
+  fixedWait,
+  fmaCeiling,
+  fmaWork,
+  median,
+  repeatsFor,
+  takeTurns,
+} from "./measure.ts";
 import { matmulCase, type RooflineCase, rooflineCases } from "./roofline_cases.ts";
 import { rooflineFigure, type RooflineRow } from "./roofline_figure.ts";
 
@@ -24,6 +32,7 @@ const LOOKED_AT = 64;
 
 const FLAGS = {
   quick: { type: "boolean", help: "fewer shapes and 3 rounds" },
+  only: { type: "string", unit: "TEXT", help: "only kernels whose name holds TEXT" },
   figure: { type: "string", unit: "PATH", help: "write the roofline to PATH.png, .svg, .html, …" },
 } as const satisfies Flags;
 
@@ -44,6 +53,7 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
   const rounds = flags.quick ? 3 : 5;
   const gpu = await openDevice();
   const before = await fmaCeiling(gpu, rounds);
+  const variant = Object.entries(before.variants).reduce((a, b) => b[1] > a[1] ? b : a)[0];
   const memory = await streams(gpu, STREAM_VALUES, rounds);
   note(
     `${gpu.adapter.name}: ${before.gflops.toFixed(1)} GFLOP/s, copy ${memory.copy.toFixed(2)} GB/s`,
@@ -51,13 +61,17 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
   const rows: RooflineRow[] = [];
   for (const make of rooflineCases(flags.quick)) {
     signal.throwIfAborted();
-    const row = await measure(gpu, make(gpu), rounds, before.gflops);
+    const test = make(gpu);
+    if (flags.only && !test.name.includes(flags.only)) {
+      test.dispose();
+      continue;
+    }
+    const row = await measure(gpu, test, rounds, variant);
     note(`${row.name}: ${(100 * row.share).toFixed(0)} % of ${row.bound}`);
     rows.push(row);
   }
   const after = await fmaCeiling(gpu, rounds);
   const ceiling = Math.max(before.gflops, after.gflops);
-  for (const row of rows) if (row.bound === "arithmetic") row.share = row.gflops / ceiling;
   const facts = {
     adapter: gpu.adapter.name,
     date: new Date().toISOString().slice(0, 10),
@@ -81,7 +95,7 @@ async function measure(
   gpu: Gpu,
   test: RooflineCase,
   rounds: number,
-  gflopsCeiling: number,
+  fmaVariant: string,
 ): Promise<RooflineRow> {
   const settle = () => gpu.settle();
   const waitMs = await fixedWait(settle);
@@ -102,7 +116,11 @@ async function measure(
     };
     contenders.push({ launch: copy, settle, work: 8 * values });
     release = () => [x, y].forEach((t) => t.dispose());
-  } else if (test.bound === "matmul") {
+  } else if (test.bound === "arithmetic") {
+    const fma = fmaWork(gpu, fmaVariant, test.flop);
+    contenders.push({ launch: fma.launch, settle, work: fma.flop });
+    release = fma.dispose;
+  } else {
     const reference = matmulCase("NT", 512)(gpu);
     const multiply = () => {
       reference.inputs.forEach(refresh);
@@ -122,10 +140,7 @@ async function measure(
   test.dispose();
   release();
   const [ms, bound] = samples.map(median);
-  const rate = own.work / ms;
-  const share = bound === undefined
-    ? rate / 1e6 / gflopsCeiling
-    : rate / (contenders[1].work / bound);
+  const share = own.work / ms / (contenders[1].work / bound);
   return {
     name: test.name,
     bound: test.bound,
