@@ -18,6 +18,9 @@ import { fixedWait, median } from "./measure.ts";
 const ROOT = new URL("../..", import.meta.url).pathname;
 const SCRIPT = new URL(import.meta.url).pathname;
 
+/** Of the processes whose start is timed. */
+const PERMISSIONS = ["--allow-read", "--allow-ffi=node_modules", "--allow-sys=cpus", "--allow-env"];
+
 const FLAGS = {
   steps: { type: "integer", default: 12, min: 3, unit: "N", help: "steps of each kind" },
   "first-only": { type: "boolean", help: "one step, and the milliseconds it took: for --start" },
@@ -128,7 +131,7 @@ async function starts(): Promise<{ cold: FirstStep; warm: FirstStep }> {
   const cache = await Deno.makeTempDir();
   const run = async () => {
     const { success, stdout, stderr } = await new Deno.Command("deno", {
-      args: ["run", "--no-prompt", "-A", SCRIPT, "--first-only", "--json"],
+      args: ["run", "--no-prompt", ...PERMISSIONS, SCRIPT, "--first-only", "--json"],
       env: { MESA_SHADER_CACHE_DIR: cache, XDG_RUNTIME_DIR: "/tmp" },
       cwd: ROOT,
     }).output();
