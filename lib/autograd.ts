@@ -34,6 +34,42 @@ export function record(y: Tensor, inputs: readonly Tensor[], backward: BackwardF
   return y;
 }
 
+/**
+ * An op's gradient where it has several outputs: takes dL/dy for each, `null` for outputs that the losses do not
+ * depend on; the rest is as for {@link BackwardFn}.
+ */
+export type BackwardAllFn = (
+  dys: readonly (Tensor | null)[],
+  needs: readonly boolean[],
+) => (Tensor | null)[];
+
+/** Remembers how several outputs came from inputs in one go; does nothing when no input needs a gradient. */
+export function recordAll(
+  ys: readonly Tensor[],
+  inputs: readonly Tensor[],
+  backward: BackwardAllFn,
+): void {
+  if (silenced > 0 || !inputs.some(needsGrad)) return;
+  const arrived: (Tensor | null)[] = ys.map(() => null);
+  // A tensor without elements stands between: it is passed after every output that has a gradient.
+  const { gpu } = ys[0];
+  const knot = Tensor.empty(gpu, [0]);
+  record(knot, inputs, (_, needs) => {
+    const dys = arrived.map((dy) => dy?.alias() ?? null);
+    arrived.forEach((dy, i) => {
+      dy?.dispose();
+      arrived[i] = null;
+    });
+    return backward(dys, needs);
+  });
+  ys.forEach((y, i) => {
+    record(y, [knot], (dy) => {
+      arrived[i] = dy.alias().keep();
+      return [Tensor.empty(gpu, [0])];
+    });
+  });
+}
+
 /** The same values, cut off: no gradient flows through. */
 export function detach(x: Tensor): Tensor {
   return x.alias();

@@ -10,12 +10,14 @@ import { add } from "../ops/add.ts";
 import { attention } from "../ops/attention.ts";
 import type { AttentionMask } from "../ops/attention_mask.ts";
 import { attendCached, type CacheView } from "../ops/cached_attention.ts";
+import { headNormRope } from "../ops/head_norm_rope.ts";
 import { linear } from "../ops/linear.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
 import { rope, type RopeTables } from "../ops/rope.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { mergeRows } from "../ops/merge_rows.ts";
 import type { RowIndex } from "../ops/row_index.ts";
+import { paysToStack, stackedLinear } from "../ops/stacked_linear.ts";
 import type { Tensor } from "../tensor.ts";
 import { headSize, type LanguageConfig } from "./config.ts";
 
@@ -107,7 +109,8 @@ export function decoderLayer(
     const rotary = layout.rope[e];
     if (!rotary) throw new Error(`internal: no rotary tables for ${e} tokens`);
     const attn = p.sub(`${e}.layers.${index}.attn`);
-    projectHeads(heads, e, x[e]!, attn, rotary, config, within(here, "attn"));
+    const used = { q: needUnd || e !== "und" };
+    projectHeads(heads, e, x[e]!, attn, rotary, config, used, within(here, "attn"));
   }
   const mixed = mixHeads(heads, layout, index, blocked, needUnd);
 
@@ -127,7 +130,10 @@ export function decoderLayer(
   return out;
 }
 
-/** Queries, keys, values of one expert: projected, normed per head, rotated. */
+/**
+ * Queries, keys, values of one expert: projected, normed per head, rotated. A recorded pass does it in one product and
+ * one kernel; weights of queries whose rows nobody reads are cut off there.
+ */
 function projectHeads(
   heads: Heads,
   e: Expert,
@@ -135,20 +141,37 @@ function projectHeads(
   p: Parameters,
   rotary: RopeTables,
   config: LanguageConfig,
+  used: { q: boolean },
   site: Site,
 ): void {
   const rows = h.dim(0);
   const size = headSize(config);
-  const a = site("norm", rmsNorm(h, p.get("norm.weight"), config.rmsNormEps));
+  const { numAttentionHeads, numKeyValueHeads, rmsNormEps: eps } = config;
+  const a = site("norm", rmsNorm(h, p.get("norm.weight"), eps));
+  const names = ["q", "k", "v"] as const;
+  const weights = names.map((name) => p.get(`${name}.weight`));
+  if (paysToStack(a, weights)) {
+    const cut = (name: string, t: Tensor) => name === "q" && !used.q ? detach(t) : t;
+    const stacked = stackedLinear(
+      a,
+      names.map((name, i) => cut(name, weights[i])),
+      names.map((name) => cut(name, p.get(`${name}.bias`))),
+    );
+    const [qNorm, kNorm] = [cut("q", p.get("qNorm.weight")), p.get("kNorm.weight")];
+    const sizes = { heads: numAttentionHeads, keyHeads: numKeyValueHeads, eps };
+    const made = headNormRope(stacked, qNorm, kNorm, rotary, sizes);
+    for (const name of names) heads[name][e] = site(name, made[name]);
+    return;
+  }
   const project = (name: "q" | "k" | "v", count: number) =>
     reshape(linear(a, p.get(`${name}.weight`), p.get(`${name}.bias`)), [rows, count, size]);
   const turned = (name: "q" | "k", count: number) => {
-    const normed = rmsNorm(project(name, count), p.get(`${name}Norm.weight`), config.rmsNormEps);
+    const normed = rmsNorm(project(name, count), p.get(`${name}Norm.weight`), eps);
     return site(name, rope(normed, rotary));
   };
-  heads.q[e] = turned("q", config.numAttentionHeads);
-  heads.k[e] = turned("k", config.numKeyValueHeads);
-  heads.v[e] = site("v", project("v", config.numKeyValueHeads));
+  heads.q[e] = turned("q", numAttentionHeads);
+  heads.k[e] = turned("k", numKeyValueHeads);
+  heads.v[e] = site("v", project("v", numKeyValueHeads));
 }
 
 /**

@@ -27,6 +27,7 @@ import { upsampleConvolve } from "../ops/upsample_convolve.ts";
 import { upsampleNearest2 } from "../ops/upsample_nearest.ts";
 import { CACHED_CASES } from "./family_cache.ts";
 import type { FamilyCase, FamilyInput } from "./family_check.ts";
+import { FUSED_CASES } from "./family_fused.ts";
 import { PACKED_CASES } from "./family_packed.ts";
 import {
   attentionReference,
@@ -88,6 +89,7 @@ export const FAMILY_CASES: Record<string, { cases: FamilyCase[]; variants?: bool
     variants: true,
   },
   "rope": { cases: [6, 16].map(ropeCase) },
+  "fused": { cases: FUSED_CASES, variants: true },
   "activations": { cases: activationCases() },
   "sums and products": { cases: pointwiseCases() },
   "gather and merge": { cases: rowCases() },

@@ -7,6 +7,7 @@ import {
   noGrad,
   parameter,
   record,
+  recordAll,
   reshape,
 } from "../../lib/autograd.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
@@ -191,6 +192,50 @@ Deno.test("backward() frees activations and inner gradients, whether or not a gr
     });
     assert.equal(live(), 1);
     await gpu.settle();
+  });
+});
+
+/** `[2x, 3x]`; the gradient of an output that nobody reads is null, and a lone first one is passed on as it is. */
+function twoOf(x: Tensor, seen: boolean[][] = []): [Tensor, Tensor] {
+  const ys = noGrad((): [Tensor, Tensor] => [affine(x, 2), affine(x, 3)]);
+  recordAll(ys, [x, x], ([first, second], needs) => {
+    seen.push([first !== null, second !== null, ...needs]);
+    return [first && noGrad(() => affine(first, 2)), second];
+  });
+  return ys;
+}
+
+Deno.test("recordAll() brings the gradients of several outputs together", async () => {
+  await withDevice(async (gpu) => {
+    const w = parameter(counting(gpu, 3));
+    const seen: boolean[][] = [];
+    const grads = tidy(() => {
+      const [a, b] = twoOf(affine(w, 1), seen);
+      return backward(plus(plus(a, affine(b, 5)), a), { seeds: [ones(gpu, 3)] });
+    });
+    assert.deepEqual(seen, [[true, true, true, true]], "once");
+    assert.deepEqual(await values(grads.get(w)), [9, 9, 9]);
+    const [, second] = tidy(() => twoOf(w, seen));
+    assert.equal(gpu.buffers.liveCount, 4, "weight, gradient, two outputs");
+    second.dispose();
+  });
+});
+
+Deno.test("recordAll() gives null for outputs that no loss depends on, and frees the rest", async () => {
+  await withDevice(async (gpu) => {
+    const w = parameter(counting(gpu, 3));
+    const seed = ones(gpu, 3);
+    const grads = tidy(() => backward(twoOf(affine(w, 7))[1], { seeds: [seed] }));
+    assert.deepEqual(await values(grads.get(w)), [7, 7, 7]);
+    assert.equal(gpu.buffers.liveCount, 3, "weight, seed, gradient");
+    const again = tidy(() => {
+      const [y] = twoOf(w);
+      const first = backward(y, { seeds: [seed], retainGraph: true });
+      return [first.get(w)!, backward(y, { seeds: [seed] }).get(w)!];
+    });
+    for (const grad of again) assert.deepEqual(await values(grad), [2, 2, 2]);
+    const [y] = noGrad(() => twoOf(w));
+    assert.equal(needsGrad(y), false);
   });
 });
 

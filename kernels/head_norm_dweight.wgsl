@@ -1,0 +1,72 @@
+// head_norm_dweight: gradients of head_norm_rope's two norm weights, summed over tokens and heads. With g the
+// rotated-back gradient of a head and rstd that of the forward pass,
+//   dnorms[0, d] = Σ over q heads of g[d] · x[d] · rstd,   dnorms[1, d] the same over k heads
+// Each thread adds up every BLOCK-th token in ascending order, then the threads' sums are added in a tree.
+//
+// x           (tokens, heads + 2 · key_heads, 2 · pairs); pairs = D/2 counted in packs
+// cosine, sine (tokens, pairs); stats (tokens, heads + 2 · key_heads) = rstd
+// dy          dq (tokens, heads, 2 · pairs), then dk (tokens, key_heads, 2 · pairs)
+// dnorms      (ranges of tokens, 2, 2 · pairs), of which this launch writes range `first`
+// given       bits 1 and 2: whether dq and dk hold gradients; what is not given counts as zero
+// grid        x over pairs, y over q and k
+
+override BLOCK: u32 = 64;
+alias pack = f32;
+
+struct Params { tokens: u32, pairs: u32, heads: u32, key_heads: u32, given: u32, first: u32 }
+
+@group(0) @binding(0) var<storage, read> x: array<pack>;
+@group(0) @binding(1) var<storage, read> cosine: array<pack>;
+@group(0) @binding(2) var<storage, read> sine: array<pack>;
+@group(0) @binding(3) var<storage, read> stats: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<pack>;
+@group(0) @binding(5) var<storage, read_write> dnorms: array<pack>;
+@group(0) @binding(6) var<uniform> params: Params;
+
+var<workgroup> firsts: array<pack, BLOCK>;
+var<workgroup> seconds: array<pack, BLOCK>;
+
+@compute @workgroup_size(BLOCK)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let pairs = params.pairs;
+  let c = group.x;
+  let of_k = group.y == 1u;
+  let heads = select(params.heads, params.key_heads, of_k);
+  let slots = params.heads + 2u * params.key_heads;
+  let skipped = select(0u, params.heads, of_k); // heads of x before this part's
+  let earlier = select(0u, params.tokens * params.heads, of_k); // and of dy
+  var tokens = params.tokens;
+  if ((params.given & (1u << group.y)) == 0u) { tokens = 0u; }
+  var first = pack();
+  var second = pack();
+  for (var token = lane; token < tokens; token += BLOCK) {
+    let cos_c = cosine[token * pairs + c];
+    let sin_c = sine[token * pairs + c];
+    for (var h = 0u; h < heads; h++) {
+      let at = token * slots + skipped + h;
+      let source = (earlier + token * heads + h) * 2u * pairs + c;
+      let a = dy[source];
+      let b = dy[source + pairs];
+      let rstd = stats[at];
+      first += (a * cos_c + b * sin_c) * (x[at * 2u * pairs + c] * rstd);
+      second += (b * cos_c - a * sin_c) * (x[at * 2u * pairs + pairs + c] * rstd);
+    }
+  }
+  firsts[lane] = first;
+  seconds[lane] = second;
+  for (var reach = BLOCK / 2u; reach > 0u; reach /= 2u) {
+    workgroupBarrier();
+    if (lane < reach) {
+      firsts[lane] += firsts[lane + reach];
+      seconds[lane] += seconds[lane + reach];
+    }
+  }
+  if (lane == 0u) {
+    let out = (2u * params.first + group.y) * 2u * pairs + c;
+    dnorms[out] = firsts[0];
+    dnorms[out + pairs] = seconds[0];
+  }
+}

@@ -1,0 +1,201 @@
+// Queries, keys and values out of one stacked projection: taken apart, normed per head and rotated in one kernel, where
+// plain ops take seven launches.
+
+import backwardCode from "../../kernels/head_norm_rope_backward.wgsl" with { type: "text" };
+import dweightCode from "../../kernels/head_norm_dweight.wgsl" with { type: "text" };
+import forwardCode from "../../kernels/head_norm_rope.wgsl" with { type: "text" };
+import pack1 from "../../kernels/common/pack1.wgsl" with { type: "text" };
+import pack4 from "../../kernels/common/pack4.wgsl" with { type: "text" };
+import rowReduce from "../../kernels/common/row_reduce.wgsl" with { type: "text" };
+import { recordAll } from "../autograd.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { type Binding, foldGrid, Kernel } from "../gpu/kernel.ts";
+import {
+  ROW_KNOBS,
+  ROW_PARTS,
+  rowBinding,
+  type RowRange,
+  rowRanges,
+  rowThreads,
+} from "../gpu/rows.ts";
+import { Tensor } from "../tensor.ts";
+import { columnSum } from "./column_sum.ts";
+import type { RopeTables } from "./rope.ts";
+import { stackRows, unstackRows } from "./stack_rows.ts";
+
+const forward = new Kernel("head_norm_rope", {
+  main: forwardCode,
+  parts: ROW_PARTS,
+  knobs: ROW_KNOBS,
+});
+const backward = new Kernel("head_norm_rope_backward", {
+  main: backwardCode,
+  parts: ROW_PARTS,
+  knobs: ROW_KNOBS,
+});
+const dweight = new Kernel("head_norm_dweight", { main: dweightCode, knobs: ["BLOCK", "pack"] });
+
+/** Threads that share a column of the weights' gradient. */
+const COLUMN_THREADS = 64;
+
+/** Sizes for {@link headNormRope}. */
+export interface HeadSizes {
+  /** Query heads H. */
+  heads: number;
+  /** Key and value heads K. */
+  keyHeads: number;
+  /** Added to the mean square of a head. Default: 1e-6. */
+  eps?: number;
+}
+
+/** Queries (N, H, D), keys and values (N, K, D). */
+export interface Projected {
+  q: Tensor;
+  k: Tensor;
+  v: Tensor;
+}
+
+/**
+ * Heads of stacked rows `[q | k | v]`: `q` and `k` normed per head by {@link rmsNorm} and turned by {@link rope}, `v` as
+ * it is. Gradients of outputs that nobody reads count as zero. The norm weights' gradients are summed in an order that
+ * depends on the shapes only.
+ *
+ * @param x (N, (H + 2K)·D)
+ * @param qNorm (D) weight of the queries' norm
+ * @param kNorm (D) weight of the keys' norm
+ * @param tables made by `ropeTables` for the N tokens and D
+ * @throws {TypeError} If the shapes do not belong together
+ */
+export function headNormRope(
+  x: Tensor,
+  qNorm: Tensor,
+  kNorm: Tensor,
+  tables: RopeTables,
+  { heads, keyHeads, eps = 1e-6 }: HeadSizes,
+): Projected {
+  const [tokens, half] = tables.cos.shape;
+  const size = 2 * half;
+  const slots = heads + 2 * keyHeads;
+  const fits = x.shape.join() === `${tokens},${slots * size}` && heads > 0 && keyHeads > 0 &&
+    [qNorm, kNorm].every(({ shape }) => shape.join() === `${size}`);
+  if (!fits) {
+    throw new TypeError(
+      `Cannot take ${heads} and twice ${keyHeads} heads out of (${
+        x.shape.join(", ")
+      }) with norms of ` +
+        `(${qNorm.shape.join(", ")}) and (${kNorm.shape.join(", ")}) and tables of ` +
+        `(${tables.cos.shape.join(", ")})`,
+    );
+  }
+  const { gpu } = x;
+  const shape: HeadShape = { tokens, heads, keyHeads, size };
+  const norms = stackRows([qNorm, kNorm]);
+  const q = Tensor.empty(gpu, [tokens, heads, size]);
+  const k = Tensor.empty(gpu, [tokens, keyHeads, size]);
+  const v = Tensor.empty(gpu, [tokens, keyHeads, size]);
+  const stats = Tensor.empty(gpu, [tokens, slots]);
+  const { cos: cosine, sin: sine } = tables;
+  const made = { x, cosine, sine, q, k, v, stats };
+  for (const range of rowRanges(gpu, tokens, Object.values(made))) {
+    const buffers = { ...bindingsOf(made, tokens, range), norms: norms.buffer };
+    runHeads(forward, gpu, shape, range, buffers, { eps });
+  }
+  recordAll([q, k, v], [x, qNorm, kNorm], (dys, needs) => {
+    const dx = Tensor.empty(gpu, x.shape);
+    const read = { x, cosine, sine, stats };
+    const dnorms = runBackward(shape, read, norms, dys, dx, eps);
+    return [dx, ...unstackRows(dnorms, [qNorm.shape, kNorm.shape], needs.slice(1))];
+  });
+  if (!q.node) { for (const t of [norms, stats]) t.dispose(); }
+  return { q, k, v };
+}
+
+interface HeadShape {
+  tokens: number;
+  heads: number;
+  keyHeads: number;
+  size: number;
+}
+
+/** Pairs of a head's halves, counted in packs. */
+function packing(size: number): { pairs: number; pack: string } {
+  const wide = size % 8 === 0;
+  return { pairs: size / (wide ? 8 : 2), pack: wide ? "vec4f" : "f32" };
+}
+
+/** Bindings of a range of tokens, of tensors with something for each token. */
+function bindingsOf(
+  tensors: Record<string, Tensor>,
+  tokens: number,
+  range: RowRange,
+): Record<string, Binding> {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, tensor]) => [name, rowBinding(tensor, tokens, range)]),
+  );
+}
+
+/** Runs a kernel over all heads of a range of tokens. */
+function runHeads(
+  kernel: typeof forward,
+  gpu: Gpu,
+  { heads, keyHeads, size }: HeadShape,
+  range: RowRange,
+  buffers: Record<string, Binding>,
+  params: Record<string, number>,
+): void {
+  const { pairs, pack } = packing(size);
+  const { software } = gpu.adapter;
+  const threads = software ? { BLOCK: 64, LANES: 1 } : rowThreads(gpu, 2 * pairs);
+  const rows = range.count * (heads + 2 * keyHeads);
+  kernel.run(gpu, {
+    buffers,
+    params: { ...params, rows, pairs, heads, key_heads: keyHeads, size },
+    knobs: { ...threads, pack },
+    parts: [rowReduce, pack === "f32" ? pack1 : pack4],
+    grid: foldGrid(Math.ceil(rows * threads.LANES / threads.BLOCK)),
+  });
+}
+
+/**
+ * Fills `dx` and returns the gradients of both norms' weights, (2·D). The gradients that arrived are stacked for each
+ * range of tokens: kernels on software adapters pay for every buffer they might read.
+ */
+function runBackward(
+  shape: HeadShape,
+  read: Record<"x" | "cosine" | "sine" | "stats", Tensor>,
+  norms: Tensor,
+  dys: readonly (Tensor | null)[],
+  dx: Tensor,
+  eps: number,
+): Tensor {
+  const { tokens, heads, keyHeads, size } = shape;
+  const { gpu } = dx;
+  const { pairs, pack } = packing(size);
+  const given = dys.reduce((bits, dy, i) => bits | (dy ? 1 << i : 0), 0);
+  const ranges = rowRanges(gpu, tokens, [...Object.values(read), dx]);
+  if (ranges.length === 0) return Tensor.zeros(gpu, [2 * size]);
+  const dnorms = Tensor.empty(gpu, [ranges.length, 2 * size]);
+  for (const [first, range] of ranges.entries()) {
+    const { start, count } = range;
+    const stacked = Tensor.empty(gpu, [count, (heads + 2 * keyHeads) * size]);
+    let at = 0;
+    for (const [i, dy] of dys.entries()) {
+      const rowBytes = 4 * size * (i === 0 ? heads : keyHeads);
+      if (dy) gpu.copy(dy.buffer, start * rowBytes, stacked.buffer, at, count * rowBytes);
+      at += count * rowBytes;
+    }
+    const { stats, ...others } = bindingsOf({ ...read, dx }, tokens, range);
+    const dy = stacked.buffer;
+    const used = { ...others, norms: norms.buffer, dy };
+    runHeads(backward, gpu, shape, range, used, { eps, given });
+    dweight.run(gpu, {
+      buffers: { ...others, stats, dy, dnorms: dnorms.buffer },
+      params: { tokens: count, pairs, heads, key_heads: keyHeads, given, first },
+      knobs: { BLOCK: COLUMN_THREADS, pack },
+      grid: [pairs, 2],
+    });
+    stacked.dispose();
+  }
+  if (ranges.length === 1) return dnorms.alias([2 * size]);
+  return columnSum(dnorms);
+}

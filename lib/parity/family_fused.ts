@@ -1,0 +1,85 @@
+// Small cases of the fused ops: their references are those of the plain ops they stand for.
+
+import { reshape } from "../autograd.ts";
+import { headNormRope } from "../ops/head_norm_rope.ts";
+import { mergeRows } from "../ops/merge_rows.ts";
+import { ropeTables } from "../ops/rope.ts";
+import { rowIndex } from "../ops/row_index.ts";
+import { stackedLinear } from "../ops/stacked_linear.ts";
+import type { Tensor } from "../tensor.ts";
+import type { FamilyCase, FamilyInput } from "./family_check.ts";
+import { matmulReference, rmsNormReference, ropeReference } from "./family_references.ts";
+
+const EPS = 1e-6;
+const THETA = 1e4;
+const of = (...shape: number[]): FamilyInput => ({ shape });
+
+/** Two tensors of rows, one below the other. */
+function below(x: Tensor, y: Tensor): Tensor {
+  const [n, m] = [x.dim(0), y.dim(0)];
+  const numbers = (count: number, first: number) =>
+    rowIndex(x.gpu, Int32Array.from({ length: count }, (_, i) => first + i), n + m);
+  return mergeRows([x, y], [numbers(n, 0), numbers(m, n)], n + m);
+}
+
+/** Columns `first … first + count` of rows of `width`. */
+function columnsOf(x: Float64Array, width: number, first: number, count: number): Float64Array {
+  return x.filter((_, i) => i % width >= first && i % width < first + count);
+}
+
+/** Heads of a stacked projection: queries, keys and values one below the other. */
+function headCase(heads: number, keyHeads: number, size: number): FamilyCase {
+  const positions = [0, 1, 2, 2, 2, 17, 40];
+  const tokens = positions.length;
+  const width = (heads + 2 * keyHeads) * size;
+  return {
+    name: `${heads} and ${keyHeads} heads of ${size}`,
+    inputs: [of(tokens, width), of(size), of(size)],
+    op: ([x, qNorm, kNorm], gpu) => {
+      const tables = ropeTables(gpu, positions, size, THETA);
+      const sizes = { heads, keyHeads, eps: EPS };
+      const { q, k, v } = headNormRope(x, qNorm, kNorm, tables, sizes);
+      const [a, b, c] = [q, k, v].map((t) => reshape(t, [t.size / size, size]));
+      return below(below(a, b), c);
+    },
+    reference: ([x, qNorm, kNorm]) => {
+      const part = (first: number, count: number) =>
+        columnsOf(x, width, first * size, count * size);
+      const turned = (rows: Float64Array, weight: Float64Array, count: number) =>
+        ropeReference(
+          Float64Array.from(rmsNormReference([rows, weight], EPS)),
+          positions,
+          [count, size],
+          THETA,
+        );
+      return [
+        ...turned(part(0, heads), qNorm, heads),
+        ...turned(part(heads, keyHeads), kNorm, keyHeads),
+        ...part(heads + keyHeads, keyHeads),
+      ];
+    },
+  };
+}
+
+/** Three linear maps of one input. */
+function stackedCase(rows: number, inner: number, outputs: [number, number]): FamilyCase {
+  const [first, second] = outputs;
+  return {
+    name: `${rows}x${inner} to ${outputs.join(" and ")}`,
+    inputs: [of(rows, inner), of(first, inner), of(second, inner), of(first), of(second)],
+    op: ([x, a, b, p, q]) => stackedLinear(x, [a, b], [p, q]),
+    reference: ([x, a, b, p, q]) => {
+      const columns = first + second;
+      const [weight, bias] = [[...a, ...b], [...p, ...q]];
+      return matmulReference([x, Float64Array.from(weight)], [rows, columns, inner], [false, true])
+        .map((v, i) => v + bias[i % columns]);
+    },
+  };
+}
+
+/** Cases of the fused ops. */
+export const FUSED_CASES: FamilyCase[] = [
+  headCase(3, 1, 6),
+  headCase(2, 2, 16),
+  stackedCase(37, 24, [18, 7]),
+];
