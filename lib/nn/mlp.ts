@@ -1,13 +1,16 @@
 // Feed-forward blocks.
 
 import { linear } from "../ops/linear.ts";
+import { paysToStack, stackedLinear } from "../ops/stacked_linear.ts";
+import { swigluHalves } from "../ops/swiglu_halves.ts";
 import { geluTanh, swiglu } from "../ops/unary.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Parameters } from "./parameters.ts";
 import { keepSite, type Site } from "./site.ts";
 
 /**
- * Gated feed-forward of Qwen2: `down(silu(gate(x)) · up(x))`, no biases (Shazeer 2020, SwiGLU).
+ * Gated feed-forward of Qwen2: `down(silu(gate(x)) · up(x))`, no biases (Shazeer 2020, SwiGLU). A recorded pass makes
+ * gate and up in one product.
  *
  * @param x (N, C)
  * @param p `gate.weight`, `up.weight` (F, C), `down.weight` (C, F)
@@ -15,9 +18,11 @@ import { keepSite, type Site } from "./site.ts";
  * @returns (N, C)
  */
 export function swigluMlp(x: Tensor, p: Parameters, site: Site = keepSite): Tensor {
-  const gate = linear(x, p.get("gate.weight"));
-  const up = linear(x, p.get("up.weight"));
-  return linear(site("act", swiglu(gate, up)), p.get("down.weight"));
+  const weights = [p.get("gate.weight"), p.get("up.weight")];
+  const act = paysToStack(x, weights)
+    ? swigluHalves(stackedLinear(x, weights))
+    : swiglu(linear(x, weights[0]), linear(x, weights[1]));
+  return linear(site("act", act), p.get("down.weight"));
 }
 
 /**

@@ -144,8 +144,7 @@ function runHeads(
   params: Record<string, number>,
 ): void {
   const { pairs, pack } = packing(size);
-  const { software } = gpu.adapter;
-  const threads = software ? { BLOCK: 64, LANES: 1 } : rowThreads(gpu, 2 * pairs);
+  const threads = rowThreads(gpu, 2 * pairs);
   const rows = range.count * (heads + 2 * keyHeads);
   kernel.run(gpu, {
     buffers,

@@ -6,9 +6,10 @@ import { mergeRows } from "../ops/merge_rows.ts";
 import { ropeTables } from "../ops/rope.ts";
 import { rowIndex } from "../ops/row_index.ts";
 import { stackedLinear } from "../ops/stacked_linear.ts";
+import { swigluHalves } from "../ops/swiglu_halves.ts";
 import type { Tensor } from "../tensor.ts";
 import type { FamilyCase, FamilyInput } from "./family_check.ts";
-import { matmulReference, rmsNormReference, ropeReference } from "./family_references.ts";
+import { matmulReference, rmsNormReference, ropeReference, siluOf } from "./family_references.ts";
 
 const EPS = 1e-6;
 const THETA = 1e4;
@@ -77,9 +78,24 @@ function stackedCase(rows: number, inner: number, outputs: [number, number]): Fa
   };
 }
 
+/** A gate and what it lets through, side by side. */
+function halvesCase(rows: number, cols: number): FamilyCase {
+  return {
+    name: `halves of ${cols}`,
+    inputs: [of(rows, 2 * cols)],
+    op: ([x]) => swigluHalves(x),
+    reference: ([x]) => {
+      const up = columnsOf(x, 2 * cols, cols, cols);
+      return columnsOf(x, 2 * cols, 0, cols).map((gate, i) => siluOf(gate) * up[i]);
+    },
+  };
+}
+
 /** Cases of the fused ops. */
 export const FUSED_CASES: FamilyCase[] = [
   headCase(3, 1, 6),
   headCase(2, 2, 16),
   stackedCase(37, 24, [18, 7]),
+  halvesCase(5, 7),
+  halvesCase(9, 12),
 ];
