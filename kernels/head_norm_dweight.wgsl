@@ -6,14 +6,16 @@
 // x           (tokens, heads + 2 · key_heads, 2 · pairs); pairs = D/2 counted in packs
 // cosine, sine (tokens, pairs); stats (tokens, heads + 2 · key_heads) = rstd
 // dy          dq (tokens, heads, 2 · pairs), then dk (tokens, key_heads, 2 · pairs)
-// dnorms      (ranges of tokens, 2, 2 · pairs), of which this launch writes range `first`
+// dnorms      (parts, 2, 2 · pairs), sums over part_tokens tokens each, of which this launch writes first_part, …
 // given       bits 1 and 2: whether dq and dk hold gradients; what is not given counts as zero
-// grid        x over pairs, y over q and k
+// grid        x over pairs, y over q and k, z over parts
+// parts       common/column_reduce.wgsl
 
 override BLOCK: u32 = 64;
+override TALL: u32 = 64; // as BLOCK: a workgroup has one column of pairs
 alias pack = f32;
 
-struct Params { tokens: u32, pairs: u32, heads: u32, key_heads: u32, given: u32, first: u32 }
+struct Params { tokens: u32, pairs: u32, heads: u32, key_heads: u32, given: u32, part_tokens: u32, first_part: u32 }
 
 @group(0) @binding(0) var<storage, read> x: array<pack>;
 @group(0) @binding(1) var<storage, read> cosine: array<pack>;
@@ -22,9 +24,6 @@ struct Params { tokens: u32, pairs: u32, heads: u32, key_heads: u32, given: u32,
 @group(0) @binding(4) var<storage, read> dy: array<pack>;
 @group(0) @binding(5) var<storage, read_write> dnorms: array<pack>;
 @group(0) @binding(6) var<uniform> params: Params;
-
-var<workgroup> firsts: array<pack, BLOCK>;
-var<workgroup> seconds: array<pack, BLOCK>;
 
 @compute @workgroup_size(BLOCK)
 fn main(
@@ -38,11 +37,11 @@ fn main(
   let slots = params.heads + 2u * params.key_heads;
   let skipped = select(0u, params.heads, of_k); // heads of x before this part's
   let earlier = select(0u, params.tokens * params.heads, of_k); // and of dy
-  var tokens = params.tokens;
-  if ((params.given & (1u << group.y)) == 0u) { tokens = 0u; }
+  var end = min((group.z + 1u) * params.part_tokens, params.tokens);
+  if ((params.given & (1u << group.y)) == 0u) { end = 0u; }
   var first = pack();
   var second = pack();
-  for (var token = lane; token < tokens; token += BLOCK) {
+  for (var token = group.z * params.part_tokens + lane; token < end; token += BLOCK) {
     let cos_c = cosine[token * pairs + c];
     let sin_c = sine[token * pairs + c];
     for (var h = 0u; h < heads; h++) {
@@ -55,18 +54,11 @@ fn main(
       second += (b * cos_c - a * sin_c) * (x[at * 2u * pairs + pairs + c] * rstd);
     }
   }
-  firsts[lane] = first;
-  seconds[lane] = second;
-  for (var reach = BLOCK / 2u; reach > 0u; reach /= 2u) {
-    workgroupBarrier();
-    if (lane < reach) {
-      firsts[lane] += firsts[lane + reach];
-      seconds[lane] += seconds[lane + reach];
-    }
-  }
+  let first_total = column_total(lane, first);
+  let second_total = column_total(lane, second);
   if (lane == 0u) {
-    let out = (2u * params.first + group.y) * 2u * pairs + c;
-    dnorms[out] = firsts[0];
-    dnorms[out + pairs] = seconds[0];
+    let out = (2u * (params.first_part + group.z) + group.y) * 2u * pairs + c;
+    dnorms[out] = first_total;
+    dnorms[out + pairs] = second_total;
   }
 }

@@ -1,18 +1,21 @@
-// Sum over the rows of a matrix, in two stages of fixed order: the gradient of a bias.
+// Sum over the rows of a matrix, in a fixed order: the gradient of a bias.
 
 import code from "../../kernels/column_sum.wgsl" with { type: "text" };
+import columnReduce from "../../kernels/common/column_reduce.wgsl" with { type: "text" };
 import { ResourceError } from "../errors.ts";
 import { formatBytes } from "../gpu/buffers.ts";
 import { Kernel } from "../gpu/kernel.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
+import { columnThreads, PART_ROWS } from "./column_threads.ts";
 
-const kernel = new Kernel("column_sum", { main: code });
+const kernel = new Kernel("column_sum", {
+  main: code,
+  parts: [columnReduce],
+  knobs: ["BLOCK", "TALL", "pack"],
+});
 
-const BLOCK = 64;
-/** Rows of a part are a multiple of this, so that a part starts on 256 bytes. */
+/** Rows of a binding are a multiple of this, so that it starts on 256 bytes. */
 const STEP = 64;
-/** Parts of the first stage, at most: what one invocation of the second adds up. */
-const MOST_PARTS = 256;
 
 /**
  * Column sums `y_c = Σ_r x[r, c]`, all leading axes taken as rows. Not differentiable.
@@ -27,49 +30,41 @@ export function columnSum(x: Tensor, limitBytes: number = x.gpu.maxBindingBytes)
   if (x.shape.length === 0 || x.dtype !== "f32") {
     throw new TypeError(`Cannot sum the columns of a (${x.shape.join(", ")}) ${x.dtype} tensor`);
   }
+  const { gpu } = x;
   const columns = x.dim(-1);
   const rows = sizeOf(x.shape.slice(0, -1));
-  if (rows * columns === 0) return Tensor.zeros(x.gpu, [columns]);
-  const rowsPerPart = STEP * Math.ceil(rows / (STEP * MOST_PARTS));
-  const parts = Math.ceil(rows / rowsPerPart);
-  const partial = Tensor.empty(x.gpu, [parts, columns]);
-  sumParts(x, partial, { rows, columns, rowsPerPart, limitBytes });
-  if (parts === 1) {
-    const y = partial.alias([columns]);
-    partial.dispose();
-    return y;
-  }
-  const y = Tensor.empty(x.gpu, [columns]);
-  sumParts(partial, y, { rows: parts, columns, rowsPerPart: parts, limitBytes: Infinity });
-  partial.dispose();
-  return y;
-}
-
-interface PartSizes {
-  rows: number;
-  columns: number;
-  rowsPerPart: number;
-  limitBytes: number;
-}
-
-function sumParts(x: Tensor, y: Tensor, sizes: PartSizes): void {
-  const { rows, columns, rowsPerPart, limitBytes } = sizes;
-  const partBytes = 4 * columns * rowsPerPart;
-  const whole = 4 * columns * rows <= limitBytes;
-  const most = whole ? Infinity : rowsPerPart * Math.floor(limitBytes / partBytes);
+  if (rows * columns === 0) return Tensor.zeros(gpu, [columns]);
+  const rowBytes = 4 * columns;
+  const whole = rowBytes * rows <= limitBytes;
+  const most = whole ? rows : STEP * Math.floor(limitBytes / (rowBytes * STEP));
   if (most === 0) {
     throw new ResourceError(
-      `Cannot sum columns: ${rowsPerPart} rows of ${columns} values exceed the ` +
+      `Cannot sum columns: ${STEP} rows of ${columns} values exceed the ` +
         `${formatBytes(limitBytes)} this adapter binds at once`,
     );
   }
-  for (let row = 0; row < rows; row += most) {
-    const count = Math.min(most, rows - row);
-    const range = { buffer: x.buffer, offset: 4 * columns * row, sizeBytes: 4 * columns * count };
-    kernel.run(x.gpu, {
-      buffers: { x: whole ? x.buffer : range, y: y.buffer },
-      params: { rows: count, columns, rows_per_part: rowsPerPart, first_part: row / rowsPerPart },
-      grid: [Math.ceil(columns / BLOCK), Math.ceil(count / rowsPerPart)],
+  const wide = columns % 4 === 0;
+  const cols = wide ? columns / 4 : columns;
+  const partsOf = (count: number) => Math.ceil(count / PART_ROWS);
+  const full = Math.floor(rows / most);
+  const parts = full * partsOf(most) + partsOf(rows - full * most);
+  const partial = Tensor.empty(gpu, [parts, columns]);
+  for (let first = 0, part = 0; first < rows; first += most) {
+    const count = Math.min(most, rows - first);
+    const sizeBytes = 16 * Math.ceil(count * columns / 4);
+    const threads = columnThreads(gpu, count);
+    kernel.run(gpu, {
+      buffers: {
+        x: whole ? x.buffer : { buffer: x.buffer, offset: rowBytes * first, sizeBytes },
+        y: partial.buffer,
+      },
+      params: { rows: count, cols, part_rows: PART_ROWS, first_part: part },
+      knobs: { ...threads, pack: wide ? "vec4f" : "f32" },
+      grid: [Math.ceil(cols * threads.TALL / threads.BLOCK), partsOf(count)],
     });
+    part += partsOf(count);
   }
+  const sum = parts === 1 ? partial.alias([columns]) : columnSum(partial);
+  partial.dispose();
+  return sum;
 }

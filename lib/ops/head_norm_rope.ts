@@ -4,6 +4,7 @@
 import backwardCode from "../../kernels/head_norm_rope_backward.wgsl" with { type: "text" };
 import dweightCode from "../../kernels/head_norm_dweight.wgsl" with { type: "text" };
 import forwardCode from "../../kernels/head_norm_rope.wgsl" with { type: "text" };
+import columnReduce from "../../kernels/common/column_reduce.wgsl" with { type: "text" };
 import pack1 from "../../kernels/common/pack1.wgsl" with { type: "text" };
 import pack4 from "../../kernels/common/pack4.wgsl" with { type: "text" };
 import rowReduce from "../../kernels/common/row_reduce.wgsl" with { type: "text" };
@@ -20,6 +21,7 @@ import {
 } from "../gpu/rows.ts";
 import { Tensor } from "../tensor.ts";
 import { columnSum } from "./column_sum.ts";
+import { PART_ROWS } from "./column_threads.ts";
 import type { RopeTables } from "./rope.ts";
 import { stackRows, unstackRows } from "./stack_rows.ts";
 
@@ -33,7 +35,11 @@ const backward = new Kernel("head_norm_rope_backward", {
   parts: ROW_PARTS,
   knobs: ROW_KNOBS,
 });
-const dweight = new Kernel("head_norm_dweight", { main: dweightCode, knobs: ["BLOCK", "pack"] });
+const dweight = new Kernel("head_norm_dweight", {
+  main: dweightCode,
+  parts: [columnReduce],
+  knobs: ["BLOCK", "TALL", "pack"],
+});
 
 /** Threads that share a column of the weights' gradient. */
 const COLUMN_THREADS = 64;
@@ -173,8 +179,11 @@ function runBackward(
   const given = dys.reduce((bits, dy, i) => bits | (dy ? 1 << i : 0), 0);
   const ranges = rowRanges(gpu, tokens, [...Object.values(read), dx]);
   if (ranges.length === 0) return Tensor.zeros(gpu, [2 * size]);
-  const dnorms = Tensor.empty(gpu, [ranges.length, 2 * size]);
-  for (const [first, range] of ranges.entries()) {
+  const partsOf = ({ count }: RowRange) => Math.ceil(count / PART_ROWS);
+  const parts = ranges.reduce((sum, range) => sum + partsOf(range), 0);
+  const dnorms = Tensor.empty(gpu, [parts, 2 * size]);
+  let part = 0;
+  for (const range of ranges) {
     const { start, count } = range;
     const stacked = Tensor.empty(gpu, [count, (heads + 2 * keyHeads) * size]);
     let at = 0;
@@ -189,12 +198,21 @@ function runBackward(
     runHeads(backward, gpu, shape, range, used, { eps, given });
     dweight.run(gpu, {
       buffers: { ...others, stats, dy, dnorms: dnorms.buffer },
-      params: { tokens: count, pairs, heads, key_heads: keyHeads, given, first },
-      knobs: { BLOCK: COLUMN_THREADS, pack },
-      grid: [pairs, 2],
+      params: {
+        tokens: count,
+        pairs,
+        heads,
+        key_heads: keyHeads,
+        given,
+        part_tokens: PART_ROWS,
+        first_part: part,
+      },
+      knobs: { BLOCK: COLUMN_THREADS, TALL: COLUMN_THREADS, pack },
+      grid: [pairs, 2, partsOf(range)],
     });
+    part += partsOf(range);
     stacked.dispose();
   }
-  if (ranges.length === 1) return dnorms.alias([2 * size]);
+  if (parts === 1) return dnorms.alias([2 * size]);
   return columnSum(dnorms);
 }
