@@ -43,24 +43,34 @@ export type BackwardAllFn = (
   needs: readonly boolean[],
 ) => (Tensor | null)[];
 
-/** Remembers how several outputs came from inputs in one go; does nothing when no input needs a gradient. */
+/**
+ * Remembers how several outputs came from inputs in one go; does nothing when no input needs a gradient.
+ *
+ * @param saved what `backward` reads besides the inputs, given up by the caller: freed once the gradient is made, or now
+ *   where nothing is remembered. Outputs are freed before, so of those it takes an alias.
+ */
 export function recordAll(
   ys: readonly Tensor[],
   inputs: readonly Tensor[],
   backward: BackwardAllFn,
+  saved: readonly Tensor[] = [],
 ): void {
-  if (silenced > 0 || !inputs.some(needsGrad)) return;
+  if (silenced > 0 || !inputs.some(needsGrad)) {
+    for (const x of saved) x.dispose();
+    return;
+  }
+  for (const x of saved) x.node = { inputs: [], backward: () => [] };
   const arrived: (Tensor | null)[] = ys.map(() => null);
   // A tensor without elements stands between: it is passed after every output that has a gradient.
   const { gpu } = ys[0];
   const knot = Tensor.empty(gpu, [0]);
-  record(knot, inputs, (_, needs) => {
+  record(knot, [...saved, ...inputs], (_, needs) => {
     const dys = arrived.map((dy) => dy?.alias() ?? null);
     arrived.forEach((dy, i) => {
       dy?.dispose();
       arrived[i] = null;
     });
-    return backward(dys, needs);
+    return [...saved.map(() => null), ...backward(dys, needs.slice(saved.length))];
   });
   ys.forEach((y, i) => {
     record(y, [knot], (dy) => {

@@ -7,6 +7,7 @@ import { swigluMlp } from "../nn/mlp.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { keepSite, type Site, within } from "../nn/site.ts";
 import { add } from "../ops/add.ts";
+import { addRmsNorm } from "../ops/add_rms_norm.ts";
 import { attention } from "../ops/attention.ts";
 import type { AttentionMask } from "../ops/attention_mask.ts";
 import { attendCached, type CacheView } from "../ops/cached_attention.ts";
@@ -56,6 +57,15 @@ interface Heads {
   v: Streams;
 }
 
+/** A residual stream before its last block is added: the sum is made together with the norm behind it. */
+interface Residual {
+  /** (N, C) */
+  base: Tensor;
+  /** (N, C) what is still to be added, if anything. */
+  branch?: Tensor;
+}
+type Residuals = { [E in Expert]?: Residual };
+
 /**
  * All layers and the final norms.
  *
@@ -71,18 +81,18 @@ export function decode(
   options: DecoderOptions = {},
 ): Streams {
   const site = options.site ?? keepSite;
+  let streams = residuals(x);
   for (let i = 0; i < config.numHiddenLayers; i++) {
     const last = i === config.numHiddenLayers - 1;
-    x = decoderLayer(x, p, i, config, layout, {
-      ...options,
-      needUnd: !last || options.needUnd !== false,
-    });
+    const needUnd = !last || options.needUnd !== false;
+    streams = runLayer(streams, p, i, config, layout, { ...options, needUnd });
   }
   const out: Streams = {};
   for (const e of EXPERTS) {
-    const h = x[e];
+    const h = streams[e];
     if (!h) continue;
-    out[e] = site(`${e}.out`, rmsNorm(h, p.get(`${e}.norm.weight`), config.rmsNormEps));
+    const { normed } = sumAndNorm(h, p.get(`${e}.norm.weight`), config.rmsNormEps);
+    out[e] = site(`${e}.out`, normed);
   }
   return out;
 }
@@ -96,58 +106,95 @@ export function decoderLayer(
   layout: Layout,
   options: DecoderOptions = {},
 ): Streams {
+  const streams = runLayer(residuals(x), p, index, config, layout, options);
+  const out: Streams = {};
+  for (const e of EXPERTS) {
+    const h = streams[e];
+    if (h) out[e] = h.branch ? add(h.base, h.branch) : h.base;
+  }
+  return out;
+}
+
+function residuals(x: Streams): Residuals {
+  const out: Residuals = {};
+  for (const e of EXPERTS) if (x[e]) out[e] = { base: x[e] };
+  return out;
+}
+
+/** The stream and its norm. */
+function sumAndNorm({ base, branch }: Residual, weight: Tensor, eps: number) {
+  return branch
+    ? addRmsNorm(base, branch, weight, eps)
+    : { sum: base, normed: rmsNorm(base, weight, eps) };
+}
+
+/** A layer whose last sum is left to the norm behind it, unless somebody wants to see the sum. */
+function runLayer(
+  x: Residuals,
+  p: Parameters,
+  index: number,
+  config: LanguageConfig,
+  layout: Layout,
+  options: DecoderOptions,
+): Residuals {
   const site = options.site ?? keepSite;
   const blocked = options.blocked?.(index) ?? false;
   const needUnd = options.needUnd !== false;
+  const eps = config.rmsNormEps;
   const heads: Heads = { q: {}, k: {}, v: {} };
-  const sites: { [E in Expert]?: Site } = {};
+  const sums: Streams = {};
   for (const e of EXPERTS) {
-    const h = x[e];
-    if (!h) continue;
-    const here = sites[e] = within(site, `${e}.layers.${index}`);
-    x[e] = here("in", h);
+    const given = x[e];
+    if (!given) continue;
     const rotary = layout.rope[e];
     if (!rotary) throw new Error(`internal: no rotary tables for ${e} tokens`);
+    const here = within(site, `${e}.layers.${index}`);
     const attn = p.sub(`${e}.layers.${index}.attn`);
+    const entered = given.branch ? given : { base: here("in", given.base) };
+    const { sum, normed } = sumAndNorm(entered, attn.get("norm.weight"), eps);
+    sums[e] = sum;
     const used = { q: needUnd || e !== "und" };
-    projectHeads(heads, e, x[e]!, attn, rotary, config, used, within(here, "attn"));
+    projectHeads(heads, e, normed, attn, rotary, config, used, within(here, "attn"));
   }
   const mixed = mixHeads(heads, layout, index, blocked, needUnd);
 
-  const out: Streams = {};
+  const out: Residuals = {};
   for (const e of EXPERTS) {
-    const h = x[e];
+    const h = sums[e];
     const o = mixed[e];
-    const here = sites[e];
-    if (!h || !o || !here) continue;
+    if (!h || !o) continue;
+    const here = within(site, `${e}.layers.${index}`);
     const layer = p.sub(`${e}.layers.${index}`);
     const rows = reshape(here("attn.heads", o), [h.dim(0), config.hiddenSize]);
-    const mid = here("mid", add(h, here("attn.out", linear(rows, layer.get("attn.o.weight")))));
-    const normed = rmsNorm(mid, layer.get("mlp.norm.weight"), config.rmsNormEps);
+    const branch = here("attn.out", linear(rows, layer.get("attn.o.weight")));
+    const seen = site !== keepSite;
+    const middle = seen ? { base: here("mid", add(h, branch)) } : { base: h, branch };
+    const { sum: mid, normed } = sumAndNorm(middle, layer.get("mlp.norm.weight"), eps);
     const mlp = swigluMlp(here("mlp.norm", normed), layer.sub("mlp"), within(here, "mlp"));
-    out[e] = here("out", add(mid, here("mlp.out", mlp)));
+    const last = here("mlp.out", mlp);
+    out[e] = seen ? { base: here("out", add(mid, last)) } : { base: mid, branch: last };
   }
   return out;
 }
 
 /**
- * Queries, keys, values of one expert: projected, normed per head, rotated. A recorded pass does it in one product and
+ * Queries, keys, values of one expert from its normed rows: projected, normed per head, rotated. A recorded pass does it in one product and
  * one kernel; weights of queries whose rows nobody reads are cut off there.
  */
 function projectHeads(
   heads: Heads,
   e: Expert,
-  h: Tensor,
+  normed: Tensor,
   p: Parameters,
   rotary: RopeTables,
   config: LanguageConfig,
   used: { q: boolean },
   site: Site,
 ): void {
-  const rows = h.dim(0);
+  const rows = normed.dim(0);
   const size = headSize(config);
   const { numAttentionHeads, numKeyValueHeads, rmsNormEps: eps } = config;
-  const a = site("norm", rmsNorm(h, p.get("norm.weight"), eps));
+  const a = site("norm", normed);
   const names = ["q", "k", "v"] as const;
   const weights = names.map((name) => p.get(`${name}.weight`));
   if (paysToStack(a, weights)) {

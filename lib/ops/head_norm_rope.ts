@@ -111,8 +111,7 @@ export function headNormRope(
     const read = { x, cosine, sine, stats };
     const dnorms = runBackward(shape, read, norms, dys, dx, eps);
     return [dx, ...unstackRows(dnorms, [qNorm.shape, kNorm.shape], needs.slice(1))];
-  });
-  if (!q.node) { for (const t of [norms, stats]) t.dispose(); }
+  }, [norms, stats]);
   return { q, k, v };
 }
 

@@ -33,15 +33,26 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps = 1e-6): Tensor {
   }
   const { gpu } = x;
   const rows = x.size / cols;
-  const params = { eps };
   const y = Tensor.empty(gpu, x.shape);
-  runRows(forward, gpu, { rows, cols, rowwise: { x, y }, whole: { weight }, params });
+  runRows(forward, gpu, { rows, cols, rowwise: { x, y }, whole: { weight }, params: { eps } });
 
-  return record(y, [x, weight], (dy, needs) => {
-    const dx = Tensor.empty(gpu, x.shape);
-    const stats = Tensor.empty(gpu, [rows, 2]);
-    const rowwise = { x, dy, dx, stats };
-    runRows(backward, gpu, { rows, cols, rowwise, whole: { weight }, params });
-    return [dx, needs[1] ? normDweight(x, dy, stats, false)[0] : null];
-  });
+  return record(y, [x, weight], (dy, needs) => rmsNormGradients(x, weight, dy, eps, needs[1]));
+}
+
+/** Gradients of {@link rmsNorm}, that of the weight only if it is needed. Not differentiable. */
+export function rmsNormGradients(
+  x: Tensor,
+  weight: Tensor,
+  dy: Tensor,
+  eps: number,
+  needWeight: boolean,
+): [dx: Tensor, dweight: Tensor | null] {
+  const { gpu } = x;
+  const cols = weight.size;
+  const rows = x.size / cols;
+  const dx = Tensor.empty(gpu, x.shape);
+  const stats = Tensor.empty(gpu, [rows, 2]);
+  const rowwise = { x, dy, dx, stats };
+  runRows(backward, gpu, { rows, cols, rowwise, whole: { weight }, params: { eps } });
+  return [dx, needWeight ? normDweight(x, dy, stats, false)[0] : null];
 }

@@ -1,6 +1,6 @@
 // Several linear maps of one input in one product: their weights are stacked, which costs little beside the product.
 
-import { isRecording, needsGrad, record } from "../autograd.ts";
+import { isRecording, needsGrad, recordAll } from "../autograd.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
 import { columnSum } from "./column_sum.ts";
 import { product } from "./matmul_launch.ts";
@@ -45,7 +45,8 @@ export function stackedLinear(
   bias?.dispose();
   const count = weights.length;
   const shapes = [...weights, ...biases].map(({ shape }) => shape);
-  record(y, [x, ...weights, ...biases], (dy, needs) => {
+  recordAll([y], [x, ...weights, ...biases], ([given], needs) => {
+    const dy = given!;
     const [needX, needW, needB] = [needs[0], needs.slice(1, 1 + count), needs.slice(1 + count)];
     const back = { transposeA: false, transposeB: false };
     const dx = needX
@@ -56,8 +57,7 @@ export function stackedLinear(
       return product(dy, x, { rows: columns, columns: inner, inner: rows, ...turned });
     });
     return [dx, ...dweights, ...parts(needB, shapes.slice(count), () => columnSum(dy))];
-  });
-  if (!y.node) weight.dispose();
+  }, [weight]);
   return y;
 }
 

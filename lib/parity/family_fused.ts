@@ -1,8 +1,10 @@
 // Small cases of the fused ops: their references are those of the plain ops they stand for.
 
 import { reshape } from "../autograd.ts";
+import { addRmsNorm } from "../ops/add_rms_norm.ts";
 import { headNormRope } from "../ops/head_norm_rope.ts";
 import { mergeRows } from "../ops/merge_rows.ts";
+import { mul } from "../ops/mul.ts";
 import { ropeTables } from "../ops/rope.ts";
 import { rowIndex } from "../ops/row_index.ts";
 import { stackedLinear } from "../ops/stacked_linear.ts";
@@ -91,6 +93,22 @@ function halvesCase(rows: number, cols: number): FamilyCase {
   };
 }
 
+/** A sum and its norm, multiplied so that both pass a gradient on. */
+function sumCase(rows: number, cols: number): FamilyCase {
+  return {
+    name: `sum and RMS of ${cols}`,
+    inputs: [of(rows, cols), of(rows, cols), of(cols)],
+    op: ([x, branch, weight]) => {
+      const { sum, normed } = addRmsNorm(x, branch, weight, EPS);
+      return mul(sum, normed);
+    },
+    reference: ([x, branch, weight]) => {
+      const sum = x.map((v, i) => v + branch[i]);
+      return rmsNormReference([sum, weight], EPS).map((v, i) => v * sum[i]);
+    },
+  };
+}
+
 /** Cases of the fused ops. */
 export const FUSED_CASES: FamilyCase[] = [
   headCase(3, 1, 6),
@@ -98,4 +116,6 @@ export const FUSED_CASES: FamilyCase[] = [
   stackedCase(37, 24, [18, 7]),
   halvesCase(5, 7),
   halvesCase(9, 12),
+  sumCase(9, 13),
+  sumCase(9, 64),
 ];

@@ -239,6 +239,35 @@ Deno.test("recordAll() gives null for outputs that no loss depends on, and frees
   });
 });
 
+Deno.test("recordAll() frees what it saves with the gradient, or at once where nothing is recorded", async () => {
+  await withDevice(async (gpu) => {
+    const w = parameter(counting(gpu, 3));
+    const op = (x: Tensor) => {
+      const y = noGrad(() => affine(x, 2));
+      const [factor, kept] = [counting(gpu, 3), y.alias()];
+      recordAll([y], [x], () => {
+        assert.equal(kept.isDisposed, false);
+        return [noGrad(() => affine(factor, 1))];
+      }, [factor, kept]);
+      return y;
+    };
+    tidy(() => {
+      const h = op(w);
+      const y = op(h);
+      const seed = ones(gpu, 3);
+      const before = gpu.buffers.liveCount; // w; an output, a factor and a knot twice; the seed
+      assert.equal(before, 8);
+      const grads = backward(y, { seeds: [seed] });
+      assert.equal(gpu.buffers.liveCount, 4, "weight, loss, seed, gradient");
+      assert.deepEqual([...grads.keys()], [w]);
+    });
+    const before = gpu.buffers.liveCount;
+    noGrad(() => op(w)).dispose();
+    assert.equal(gpu.buffers.liveCount, before);
+    await gpu.settle();
+  });
+});
+
 Deno.test("reshape() passes gradients in the input's shape", async () => {
   await withDevice(async (gpu) => {
     const w = parameter(counting(gpu, 6));
