@@ -5,7 +5,8 @@
 //
 // x           (tokens, heads + 2 · key_heads, 2 · pairs); pairs = D/2 counted in packs
 // norms       (2, 2 · pairs), weights of the q and of the k heads; cosine, sine (tokens, pairs)
-// q, k, v     (tokens, heads or key_heads, 2 · pairs)
+// y           q (tokens, heads, 2 · pairs), then, from the packs k_start and v_start on, k and v (tokens, key_heads,
+//             2 · pairs) each
 // stats       (tokens, heads + 2 · key_heads) = rstd, for the gradient; undefined for v heads
 // grid        folded: LANES threads per head of x
 // parts       common/row_reduce.wgsl, common/pack1.wgsl or pack4.wgsl
@@ -15,17 +16,17 @@ override BLOCK: u32 = 64;
 override LANES: u32 = 1;
 alias pack = f32;
 
-struct Params { rows: u32, pairs: u32, heads: u32, key_heads: u32, size: u32, eps: f32 }
+struct Params {
+  rows: u32, pairs: u32, heads: u32, key_heads: u32, size: u32, k_start: u32, v_start: u32, eps: f32,
+}
 
 @group(0) @binding(0) var<storage, read> x: array<pack>;
 @group(0) @binding(1) var<storage, read> norms: array<pack>;
 @group(0) @binding(2) var<storage, read> cosine: array<pack>;
 @group(0) @binding(3) var<storage, read> sine: array<pack>;
-@group(0) @binding(4) var<storage, read_write> q: array<pack>;
-@group(0) @binding(5) var<storage, read_write> k: array<pack>;
-@group(0) @binding(6) var<storage, read_write> v: array<pack>;
-@group(0) @binding(7) var<storage, read_write> stats: array<f32>;
-@group(0) @binding(8) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<pack>;
+@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(6) var<uniform> params: Params;
 
 @compute @workgroup_size(BLOCK)
 fn main(
@@ -52,7 +53,8 @@ fn main(
   let is_v = slot >= params.heads + params.key_heads;
   let weights = select(2u * pairs, 0u, is_q);
   let key = token * params.key_heads + (slot - params.heads) % max(params.key_heads, 1u);
-  let out = select(key, token * params.heads + slot, is_q) * 2u * pairs;
+  let head = select(key, token * params.heads + slot, is_q);
+  let out = select(select(params.k_start, params.v_start, is_v), 0u, is_q) + head * 2u * pairs;
   for (var c = lane % LANES; c < pairs; c += LANES) {
     var first = x[start + c];
     var second = x[start + pairs + c];
@@ -64,15 +66,7 @@ fn main(
       first = a * cos_c - b * sin_c;
       second = b * cos_c + a * sin_c;
     }
-    if (is_q) {
-      q[out + c] = first;
-      q[out + pairs + c] = second;
-    } else if (is_v) {
-      v[out + c] = first;
-      v[out + pairs + c] = second;
-    } else {
-      k[out + c] = first;
-      k[out + pairs + c] = second;
-    }
+    y[out + c] = first;
+    y[out + pairs + c] = second;
   }
 }

@@ -19,11 +19,11 @@ import {
   rowRanges,
   rowThreads,
 } from "../gpu/rows.ts";
-import { Tensor } from "../tensor.ts";
+import { sizeOf, Tensor } from "../tensor.ts";
 import { columnSum } from "./column_sum.ts";
 import { PART_ROWS } from "./column_threads.ts";
 import type { RopeTables } from "./rope.ts";
-import { stackRows, unstackRows } from "./stack_rows.ts";
+import { stackRows, unstackRows, VIEW_STEP } from "./stack_rows.ts";
 
 const forward = new Kernel("head_norm_rope", {
   main: forwardCode,
@@ -96,16 +96,9 @@ export function headNormRope(
   const { gpu } = x;
   const shape: HeadShape = { tokens, heads, keyHeads, size };
   const norms = stackRows([qNorm, kNorm]);
-  const q = Tensor.empty(gpu, [tokens, heads, size]);
-  const k = Tensor.empty(gpu, [tokens, keyHeads, size]);
-  const v = Tensor.empty(gpu, [tokens, keyHeads, size]);
   const stats = Tensor.empty(gpu, [tokens, slots]);
   const { cos: cosine, sin: sine } = tables;
-  const made = { x, cosine, sine, q, k, v, stats };
-  for (const range of rowRanges(gpu, tokens, Object.values(made))) {
-    const buffers = { ...bindingsOf(made, tokens, range), norms: norms.buffer };
-    runHeads(forward, gpu, shape, range, buffers, { eps });
-  }
+  const { q, k, v } = runForward(shape, { x, cosine, sine, stats }, norms, eps);
   recordAll([q, k, v], [x, qNorm, kNorm], (dys, needs) => {
     const dx = Tensor.empty(gpu, x.shape);
     const read = { x, cosine, sine, stats };
@@ -160,13 +153,54 @@ function runHeads(
   });
 }
 
+type Read = Record<"x" | "cosine" | "sine" | "stats", Tensor>;
+
+/** Fills `stats`; the heads are views of one tensor, unless that is too large to bind. */
+function runForward(shape: HeadShape, read: Read, norms: Tensor, eps: number): Projected {
+  const { tokens, heads, keyHeads, size } = shape;
+  const { gpu } = norms;
+  const width = packing(size).pack === "f32" ? 1 : 4; // values of a pack
+  const shapes = (count: number) =>
+    [heads, keyHeads, keyHeads].map((h) => [count, h, size] as const);
+  const ranges = rowRanges(gpu, tokens, Object.values(read));
+  const parts = ranges.map((range) => {
+    const starts: number[] = [];
+    let end = 0;
+    for (const part of shapes(range.count)) {
+      starts.push(end);
+      end += VIEW_STEP * Math.ceil(sizeOf(part) / VIEW_STEP);
+    }
+    const y = Tensor.empty(gpu, [end]);
+    const [, k_start, v_start] = starts.map((start) => start / width);
+    const buffers = { ...bindingsOf(read, tokens, range), norms: norms.buffer, y: y.buffer };
+    runHeads(forward, gpu, shape, range, buffers, { eps, k_start, v_start });
+    const views = shapes(range.count).map((part, i) => y.view(starts[i], part));
+    y.dispose();
+    return views;
+  });
+  if (parts.length === 1) {
+    const [[q, k, v]] = parts;
+    return { q, k, v };
+  }
+  const [q, k, v] = shapes(tokens).map((whole, i) => {
+    const all = Tensor.empty(gpu, whole);
+    for (const [n, views] of parts.entries()) {
+      const at = 4 * ranges[n].start * all.size / tokens;
+      gpu.copy(views[i].buffer, 0, all.buffer, at, 4 * views[i].size);
+      views[i].dispose();
+    }
+    return all;
+  });
+  return { q, k, v };
+}
+
 /**
  * Fills `dx` and returns the gradients of both norms' weights, (2·D). The gradients that arrived are stacked for each
  * range of tokens: kernels on software adapters pay for every buffer they might read.
  */
 function runBackward(
   shape: HeadShape,
-  read: Record<"x" | "cosine" | "sine" | "stats", Tensor>,
+  read: Read,
   norms: Tensor,
   dys: readonly (Tensor | null)[],
   dx: Tensor,

@@ -1,6 +1,9 @@
 // Matrices of one width laid one below the other, and taken apart again: what lets one product do the work of several.
 
-import { Tensor } from "../tensor.ts";
+import { sizeOf, Tensor } from "../tensor.ts";
+
+/** Kernels bind what starts at a multiple of so many values. */
+export const VIEW_STEP = 64;
 
 /**
  * The tensors' values one after the other, in memory of their own. Not differentiable.
@@ -31,8 +34,8 @@ export function stackRows(xs: readonly Tensor[]): Tensor {
 }
 
 /**
- * What {@link stackRows} put together, each part in memory of its own; `null` where `wanted` is false. Not
- * differentiable.
+ * What {@link stackRows} put together: views of `y` where kernels can bind those, else copies; `null` where `wanted` is
+ * false. Not differentiable.
  *
  * @param y (ΣR_i, …)
  * @param shapes of the parts
@@ -44,12 +47,13 @@ export function unstackRows(
 ): (Tensor | null)[] {
   let at = 0;
   return shapes.map((shape, i) => {
-    const size = shape.reduce((n, d) => n * d, 1);
-    const from = at;
-    at += 4 * size;
+    const size = sizeOf(shape);
+    const start = at;
+    at += size;
     if (!wanted[i]) return null;
+    if (start % VIEW_STEP === 0 && size > 0) return y.view(start, shape);
     const x = Tensor.empty(y.gpu, shape, y.dtype);
-    if (size > 0) y.gpu.copy(y.buffer, from, x.buffer, 0, 4 * size);
+    if (size > 0) y.gpu.copy(y.buffer, 4 * start, x.buffer, 0, 4 * size);
     return x;
   });
 }
