@@ -12,11 +12,12 @@ export type { ChromeTrace } from "./gpu/trace.ts";
 
 // Tensors and gradients
 export { type DType, readAll, type Shape, Tensor, tidy } from "./tensor.ts";
-export { backward, detach, noGrad, parameter, record, reshape } from "./autograd.ts";
+export { backward, detach, noGrad, parameter, record, recordAll, reshape } from "./autograd.ts";
 
 // Ops
 export { adamwStep } from "./ops/adamw_step.ts";
 export { add } from "./ops/add.ts";
+export { addRmsNorm } from "./ops/add_rms_norm.ts";
 export { affine } from "./ops/affine.ts";
 export { attention } from "./ops/attention.ts";
 export { attentionMask, type TokenMask } from "./ops/attention_mask.ts";
@@ -30,9 +31,11 @@ export { emaStep } from "./ops/ema_step.ts";
 export { embedding, gatherRows } from "./ops/gather_rows.ts";
 export { clipScale, sumSquares } from "./ops/global_norm.ts";
 export { groupNorm } from "./ops/group_norm.ts";
+export { headNormRope } from "./ops/head_norm_rope.ts";
 export { latentSample } from "./ops/latent_sample.ts";
 export { layerNorm } from "./ops/layer_norm.ts";
 export { linear } from "./ops/linear.ts";
+export { linearCrossEntropy } from "./ops/linear_cross_entropy.ts";
 export { matmul } from "./ops/matmul.ts";
 export { describeMatmul, type MatmulDescription } from "./ops/matmul_table.ts";
 export { mergeRows } from "./ops/merge_rows.ts";
@@ -43,7 +46,9 @@ export { rope, ropeTables } from "./ops/rope.ts";
 export { rowIndex } from "./ops/row_index.ts";
 export { scaledSum } from "./ops/scaled_sum.ts";
 export { softmax } from "./ops/softmax.ts";
+export { stackedLinear } from "./ops/stacked_linear.ts";
 export { mean, sum, weightedSum } from "./ops/sum.ts";
+export { swigluHalves } from "./ops/swiglu_halves.ts";
 export { geluTanh, scale, silu, swiglu } from "./ops/unary.ts";
 export { unpack } from "./ops/unpack.ts";
 export { upsampleNearest2 } from "./ops/upsample_nearest.ts";

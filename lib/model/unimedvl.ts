@@ -1,12 +1,14 @@
 // The whole model: text, ViT and VAE tokens through one two-expert decoder, with both heads and both
 // per-token losses (reference: Bagel.forward).
 
+import { isRecording } from "../autograd.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { keepSite, type Site } from "../nn/site.ts";
 import { add } from "../ops/add.ts";
 import { crossEntropy } from "../ops/cross_entropy.ts";
 import { linear } from "../ops/linear.ts";
+import { linearCrossEntropy, LOGITS_BYTES } from "../ops/linear_cross_entropy.ts";
 import { mse } from "../ops/mse.ts";
 import { gatherRows } from "../ops/gather_rows.ts";
 import { mergeRows } from "../ops/merge_rows.ts";
@@ -23,7 +25,7 @@ export interface Outputs {
   inputs: Streams;
   /** Final-normed hidden rows per expert. */
   hidden: Streams;
-  /** (M, V) logits at the positions with a text loss. */
+  /** (M, V) logits at the positions with a text loss; absent where a recorded pass would need too much memory. */
   logits?: Tensor;
   /** (M, latent numbers) predicted velocity at the positions with a flow loss. */
   velocity?: Tensor;
@@ -42,6 +44,14 @@ export interface LayerSource {
   take(index: number, experts: readonly Expert[]): Promise<Parameters>;
   release(index: number): Promise<void> | void;
   dispose(): void;
+}
+
+/** Options of {@link UniMedVL.forward}. */
+export interface ForwardOptions extends Omit<DecoderOptions, "needUnd"> {
+  /** Final hidden rows of the und expert even where no text loss needs them. Default: false. */
+  allHidden?: boolean;
+  /** Logits that a recorded pass holds at once, in bytes: beyond that the text loss is made without them. */
+  logitsBytes?: number;
 }
 
 /** A model: config and weights on one device. */
@@ -78,7 +88,7 @@ export class UniMedVL {
    */
   forward(
     batch: Batch,
-    options: Omit<DecoderOptions, "needUnd"> & { allHidden?: boolean } = {},
+    options: ForwardOptions = {},
   ): Outputs {
     const site = options.site ?? keepSite;
     const p = this.parameters;
@@ -90,8 +100,16 @@ export class UniMedVL {
     const out: Outputs = { inputs, hidden };
     if (batch.textTarget && hidden.und) {
       const rows = gatherRows(hidden.und, batch.textTarget.rows);
-      out.logits = site("logits", linear(rows, p.get("text.head.weight")));
-      out.textLoss = crossEntropy(out.logits, batch.textTarget.labels);
+      const head = p.get("text.head.weight");
+      const { labels } = batch.textTarget;
+      const bytes = 4 * rows.dim(0) * head.dim(0);
+      const large = bytes > (options.logitsBytes ?? LOGITS_BYTES);
+      if (large && site === keepSite && isRecording()) {
+        out.textLoss = linearCrossEntropy(rows, head, labels, options);
+      } else {
+        out.logits = site("logits", linear(rows, head));
+        out.textLoss = crossEntropy(out.logits, labels);
+      }
     }
     if (batch.flowTarget && hidden.gen) {
       out.velocity = site("velocity", this.velocity(gatherRows(hidden.gen, batch.flowTarget.rows)));

@@ -1,0 +1,109 @@
+// Cross-entropy of a linear map whose logits never exist all at once: with a vocabulary of 152 064, the logits of a
+// thousand tokens take 600 MB, and their gradient as much again.
+
+import { record } from "../autograd.ts";
+import { accumulate } from "../gpu/accumulate.ts";
+import { Tensor, tidy } from "../tensor.ts";
+import {
+  type CrossEntropyOptions,
+  lossLabels,
+  NO_LABEL,
+  runLoss,
+  runLossGradient,
+} from "./cross_entropy.ts";
+import { product } from "./matmul_launch.ts";
+import { mul } from "./mul.ts";
+import { isPackedDType } from "./packed_rows.ts";
+
+/** Bytes of logits that exist at once, by default; their gradient takes as much again. */
+export const LOGITS_BYTES = 2 ** 26;
+
+/** Rows of a chunk are a multiple of this, so that kernels can bind each chunk's losses. */
+const STEP = 64;
+
+/** Options of {@link linearCrossEntropy}. */
+export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
+  /** Logits that may exist at once, in bytes; 64 rows are the least. Default: 64 MiB. */
+  logitsBytes?: number;
+}
+
+/**
+ * `loss_r = log Σ_j exp(logits_rj) - logits_r,label(r)` of `logits = hidden weightᵀ`, chunk by chunk of rows: what
+ * `crossEntropy(linear(hidden, weight), labels)` gives, but for rounding. The gradient computes each chunk's logits anew
+ * and adds up the weight's over the chunks, in order.
+ *
+ * @param hidden (M, C)
+ * @param weight (V, C) of f32, bf16, f16, int8 or int4; packed weights have no gradient of their own
+ * @param labels (M) as for `crossEntropy`
+ * @returns (M) losses, in nats
+ * @throws {TypeError} If shapes or dtypes do not belong together
+ * @throws {RangeError} If a label on the host is out of range
+ */
+export function linearCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  labels: Tensor | Int32Array,
+  options: LinearCrossEntropyOptions = {},
+): Tensor {
+  const { gpu } = hidden;
+  const [rows, inner] = hidden.shape;
+  const [classes] = weight.shape;
+  const packed = isPackedDType(weight.dtype);
+  const count = labels instanceof Tensor ? labels.size : labels.length;
+  const matrices = hidden.shape.length === 2 && weight.shape.length === 2;
+  const fits = matrices && weight.shape[1] === inner && count === rows && classes > 0;
+  if (!fits || hidden.dtype !== "f32" || !(packed || weight.dtype === "f32")) {
+    throw new TypeError(
+      `Cannot score (${hidden.shape.join(", ")}) ${hidden.dtype} rows by ` +
+        `(${
+          weight.shape.join(", ")
+        }) ${weight.dtype} weights and ${count} labels: expected f32 (M, C), (V, C) and M`,
+    );
+  }
+  const { ignore = NO_LABEL, logitsBytes = LOGITS_BYTES } = options;
+  const target = lossLabels(gpu, labels, classes, ignore);
+  const most = STEP * Math.max(1, Math.floor(logitsBytes / (4 * classes * STEP)));
+  const loss = Tensor.empty(gpu, [rows]);
+  const stats = Tensor.empty(gpu, [rows, 2]);
+  for (let first = 0; first < rows; first += most) {
+    tidy(() => {
+      const n = Math.min(most, rows - first);
+      const logits = logitsOf(hidden.view(first * inner, [n, inner]), weight);
+      const part = { labels: target.view(first, [n]), stats: stats.view(2 * first, [n, 2]) };
+      runLoss({ logits, ...part, loss: loss.view(first, [n]), ignore });
+    });
+  }
+  record(loss, [hidden, weight], (dy, needs) => {
+    const dhidden = needs[0] ? Tensor.empty(gpu, hidden.shape) : null;
+    let dweight: Tensor | null = null;
+    for (let first = 0; first < rows; first += most) {
+      dweight = tidy(() => {
+        const n = Math.min(most, rows - first);
+        const x = hidden.view(first * inner, [n, inner]);
+        const logits = logitsOf(x, weight);
+        const dx = Tensor.empty(gpu, logits.shape);
+        const part = { labels: target.view(first, [n]), stats: stats.view(2 * first, [n, 2]) };
+        runLossGradient({ logits, ...part, dy: dy.view(first, [n]), dx, ignore });
+        logits.dispose();
+        if (dhidden) {
+          const sizes = { rows: n, columns: inner, inner: classes };
+          const dh = product(dx, weight, { ...sizes, transposeA: false, transposeB: false });
+          gpu.copy(dh.buffer, 0, dhidden.buffer, 4 * first * inner, 4 * dh.size);
+        }
+        if (!needs[1] || packed) return null;
+        const sizes = { rows: classes, columns: inner, inner: n };
+        const dw = product(dx, x, { ...sizes, transposeA: true, transposeB: false });
+        return dweight ? accumulate(dweight, dw) : dw;
+      });
+    }
+    if (rows === 0 && needs[1] && !packed) dweight = Tensor.zeros(gpu, weight.shape);
+    return [dhidden, dweight];
+  });
+  return options.weights ? mul(loss, options.weights) : loss;
+}
+
+function logitsOf(x: Tensor, weight: Tensor): Tensor {
+  const [rows, inner] = x.shape;
+  const layout = { transposeA: false, transposeB: true };
+  return product(x, weight, { rows, columns: weight.dim(0), inner, ...layout });
+}
