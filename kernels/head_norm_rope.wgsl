@@ -5,8 +5,9 @@
 //
 // x           (tokens, heads + 2 · key_heads, 2 · pairs); pairs = D/2 counted in packs
 // norms       (2, 2 · pairs), weights of the q and of the k heads; cosine, sine (tokens, pairs)
-// y           q (tokens, heads, 2 · pairs), then, from the packs k_start and v_start on, k and v (tokens, key_heads,
-//             2 · pairs) each
+// places      where MAPPED is 1: the row of y that each token's heads are, else their own
+// y           q (rows of y, heads, 2 · pairs), then, from the packs k_start and v_start on, k and v (rows of y,
+//             key_heads, 2 · pairs) each
 // stats       (tokens, heads + 2 · key_heads) = rstd, for the gradient; undefined for v heads
 // grid        folded: LANES threads per head of x
 // parts       common/row_reduce.wgsl, common/pack1.wgsl or pack4.wgsl
@@ -14,6 +15,7 @@
 
 override BLOCK: u32 = 64;
 override LANES: u32 = 1;
+override MAPPED: u32 = 0;
 alias pack = f32;
 
 struct Params {
@@ -24,9 +26,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read> norms: array<pack>;
 @group(0) @binding(2) var<storage, read> cosine: array<pack>;
 @group(0) @binding(3) var<storage, read> sine: array<pack>;
-@group(0) @binding(4) var<storage, read_write> y: array<pack>;
-@group(0) @binding(5) var<storage, read_write> stats: array<f32>;
-@group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read> places: array<i32>;
+@group(0) @binding(5) var<storage, read_write> y: array<pack>;
+@group(0) @binding(6) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(7) var<uniform> params: Params;
 
 @compute @workgroup_size(BLOCK)
 fn main(
@@ -52,8 +55,10 @@ fn main(
   let is_q = slot < params.heads;
   let is_v = slot >= params.heads + params.key_heads;
   let weights = select(2u * pairs, 0u, is_q);
-  let key = token * params.key_heads + (slot - params.heads) % max(params.key_heads, 1u);
-  let head = select(key, token * params.heads + slot, is_q);
+  var place = token;
+  if (MAPPED == 1u) { place = u32(places[token]); }
+  let key = place * params.key_heads + (slot - params.heads) % params.key_heads;
+  let head = select(key, place * params.heads + slot, is_q);
   let out = select(select(params.k_start, params.v_start, is_v), 0u, is_q) + head * 2u * pairs;
   for (var c = lane % LANES; c < pairs; c += LANES) {
     var first = x[start + c];

@@ -5,24 +5,30 @@
 //
 // x, dx   (tokens, heads + 2 · key_heads, 2 · pairs); pairs = D/2 counted in packs
 // norms   (2, 2 · pairs); cosine, sine (tokens, pairs)
-// dy      dq (tokens, heads, 2 · pairs), then dk and dv (tokens, key_heads, 2 · pairs) each
+// places  where MAPPED is 1: the row of dy that each token's heads are, else their own
+// dy      dq (rows of dy, heads, 2 · pairs), then, from the packs k_start and v_start on, dk and dv (rows of dy,
+//         key_heads, 2 · pairs) each
 // given   bits 1, 2, 4: whether dq, dk, dv hold gradients; what is not given counts as zero
 // grid    folded: LANES threads per head of x
 // parts   common/row_reduce.wgsl, common/pack1.wgsl or pack4.wgsl
 
 override BLOCK: u32 = 64;
 override LANES: u32 = 1;
+override MAPPED: u32 = 0;
 alias pack = f32;
 
-struct Params { rows: u32, pairs: u32, heads: u32, key_heads: u32, size: u32, given: u32, eps: f32 }
+struct Params {
+  rows: u32, pairs: u32, heads: u32, key_heads: u32, size: u32, k_start: u32, v_start: u32, given: u32, eps: f32,
+}
 
 @group(0) @binding(0) var<storage, read> x: array<pack>;
 @group(0) @binding(1) var<storage, read> norms: array<pack>;
 @group(0) @binding(2) var<storage, read> cosine: array<pack>;
 @group(0) @binding(3) var<storage, read> sine: array<pack>;
 @group(0) @binding(4) var<storage, read> dy: array<pack>;
-@group(0) @binding(5) var<storage, read_write> dx: array<pack>;
-@group(0) @binding(6) var<uniform> params: Params;
+@group(0) @binding(5) var<storage, read> places: array<i32>;
+@group(0) @binding(6) var<storage, read_write> dx: array<pack>;
+@group(0) @binding(7) var<uniform> params: Params;
 
 struct Two { first: pack, second: pack }
 
@@ -52,11 +58,11 @@ fn main(
   let is_v = slot >= params.heads + params.key_heads;
   let part = select(select(1u, 2u, is_v), 0u, is_q);
   let given = (params.given & (1u << part)) != 0u;
-  // Heads of dy before this one: those of earlier parts, of earlier tokens, of this token.
-  let tokens = params.rows / slots;
-  let key = tokens * select(params.heads, params.heads + params.key_heads, is_v) +
-    token * params.key_heads + (slot - params.heads) % max(params.key_heads, 1u);
-  let source = select(key, token * params.heads + slot, is_q) * 2u * pairs;
+  var place = token;
+  if (MAPPED == 1u) { place = u32(places[token]); }
+  let key = place * params.key_heads + (slot - params.heads) % params.key_heads;
+  let head = select(key, place * params.heads + slot, is_q);
+  let source = select(select(params.k_start, params.v_start, is_v), 0u, is_q) + head * 2u * pairs;
   let angle = token * pairs;
   let weights = select(2u * pairs, 0u, is_q);
   var squares = 0.0;

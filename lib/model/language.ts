@@ -2,42 +2,24 @@
 // attention (reference: PackedAttentionMoT, Qwen2MoTDecoderLayer). The two residual streams are kept apart,
 // rows in packed order, and only queries, keys and values are merged.
 
-import { detach, reshape } from "../autograd.ts";
+import { reshape } from "../autograd.ts";
 import { swigluMlp } from "../nn/mlp.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { keepSite, type Site, within } from "../nn/site.ts";
 import { add } from "../ops/add.ts";
 import { addRmsNorm } from "../ops/add_rms_norm.ts";
 import { attention } from "../ops/attention.ts";
-import type { AttentionMask } from "../ops/attention_mask.ts";
-import { attendCached, type CacheView } from "../ops/cached_attention.ts";
-import { headNormRope } from "../ops/head_norm_rope.ts";
+import { attendCached } from "../ops/cached_attention.ts";
+import { gatherRows } from "../ops/gather_rows.ts";
+import type { Projected } from "../ops/head_norm_rope.ts";
 import { linear } from "../ops/linear.ts";
 import { rmsNorm } from "../ops/rms_norm.ts";
-import { rope, type RopeTables } from "../ops/rope.ts";
-import { gatherRows } from "../ops/gather_rows.ts";
-import { mergeRows } from "../ops/merge_rows.ts";
-import type { RowIndex } from "../ops/row_index.ts";
-import { paysToStack, stackedLinear } from "../ops/stacked_linear.ts";
 import type { Tensor } from "../tensor.ts";
-import { headSize, type LanguageConfig } from "./config.ts";
+import type { LanguageConfig } from "./config.ts";
+import { type HeadSource, type HeadUse, headUses, projectHeads } from "./heads.ts";
+import { type Expert, EXPERTS, type Layout, type Streams } from "./streams.ts";
 
-/** The two experts. */
-export const EXPERTS = ["und", "gen"] as const;
-export type Expert = (typeof EXPERTS)[number];
-
-/** Residual streams (rows of the expert's tokens, C); an expert without tokens is absent. */
-export type Streams = { [E in Expert]?: Tensor };
-
-/** Where each expert's rows stand in the packed sequence, and their rotary tables. */
-export interface Layout {
-  /** Packed tokens N. */
-  tokens: number;
-  rows: { [E in Expert]?: RowIndex };
-  rope: { [E in Expert]?: RopeTables };
-  /** Who attends to whom within the pass; or, at inference, the cache that the pass adds to and attends to. */
-  mask: AttentionMask | CacheView;
-}
+export { type Expert, EXPERTS, type Layout, type Streams } from "./streams.ts";
 
 /** Choices of one pass that change gradients or skip work, never values that are used. */
 export interface DecoderOptions {
@@ -49,12 +31,6 @@ export interface DecoderOptions {
   blocked?: (layer: number) => boolean;
   /** False if nobody reads the und stream after the last layer (no text loss): its tail is skipped. */
   needUnd?: boolean;
-}
-
-interface Heads {
-  q: Streams;
-  k: Streams;
-  v: Streams;
 }
 
 /** A residual stream before its last block is added: the sum is made together with the norm behind it. */
@@ -141,22 +117,21 @@ function runLayer(
   const blocked = options.blocked?.(index) ?? false;
   const needUnd = options.needUnd !== false;
   const eps = config.rmsNormEps;
-  const heads: Heads = { q: {}, k: {}, v: {} };
   const sums: Streams = {};
+  const sources: { [E in Expert]?: HeadSource } = {};
   for (const e of EXPERTS) {
     const given = x[e];
     if (!given) continue;
-    const rotary = layout.rope[e];
-    if (!rotary) throw new Error(`internal: no rotary tables for ${e} tokens`);
     const here = within(site, `${e}.layers.${index}`);
     const attn = p.sub(`${e}.layers.${index}.attn`);
     const entered = given.branch ? given : { base: here("in", given.base) };
     const { sum, normed } = sumAndNorm(entered, attn.get("norm.weight"), eps);
     sums[e] = sum;
-    const used = { q: needUnd || e !== "und" };
-    projectHeads(heads, e, normed, attn, rotary, config, used, within(here, "attn"));
+    sources[e] = { normed: here("attn.norm", normed), attn, site: within(here, "attn") };
   }
-  const mixed = mixHeads(heads, layout, index, blocked, needUnd);
+  const present = EXPERTS.filter((e) => sources[e]);
+  const uses = headUses(present, blocked, needUnd);
+  const mixed = mixHeads(projectHeads(sources, config, layout, uses), uses, layout, index);
 
   const out: Residuals = {};
   for (const e of EXPERTS) {
@@ -177,92 +152,22 @@ function runLayer(
   return out;
 }
 
-/**
- * Queries, keys, values of one expert from its normed rows: projected, normed per head, rotated. A recorded pass does it in one product and
- * one kernel; weights of queries whose rows nobody reads are cut off there.
- */
-function projectHeads(
-  heads: Heads,
-  e: Expert,
-  normed: Tensor,
-  p: Parameters,
-  rotary: RopeTables,
-  config: LanguageConfig,
-  used: { q: boolean },
-  site: Site,
-): void {
-  const rows = normed.dim(0);
-  const size = headSize(config);
-  const { numAttentionHeads, numKeyValueHeads, rmsNormEps: eps } = config;
-  const a = site("norm", normed);
-  const names = ["q", "k", "v"] as const;
-  const weights = names.map((name) => p.get(`${name}.weight`));
-  if (paysToStack(a, weights)) {
-    const cut = (name: string, t: Tensor) => name === "q" && !used.q ? detach(t) : t;
-    const stacked = stackedLinear(
-      a,
-      names.map((name, i) => cut(name, weights[i])),
-      names.map((name) => cut(name, p.get(`${name}.bias`))),
-    );
-    const [qNorm, kNorm] = [cut("q", p.get("qNorm.weight")), p.get("kNorm.weight")];
-    const sizes = { heads: numAttentionHeads, keyHeads: numKeyValueHeads, eps };
-    const made = headNormRope(stacked, qNorm, kNorm, rotary, sizes);
-    for (const name of names) heads[name][e] = site(name, made[name]);
-    return;
-  }
-  const project = (name: "q" | "k" | "v", count: number) =>
-    reshape(linear(a, p.get(`${name}.weight`), p.get(`${name}.bias`)), [rows, count, size]);
-  const turned = (name: "q" | "k", count: number) => {
-    const normed = rmsNorm(project(name, count), p.get(`${name}Norm.weight`), eps);
-    return site(name, rope(normed, rotary));
-  };
-  heads.q[e] = turned("q", numAttentionHeads);
-  heads.k[e] = turned("k", numKeyValueHeads);
-  heads.v[e] = site("v", project("v", numKeyValueHeads));
-}
-
-/**
- * The shared attention, its result given back per expert. With a blocked route, gen rows are computed
- * from cut-off und keys and values; where und rows need a gradient too, they get a pass of their own.
- * Queries whose rows nobody reads are cut off: a gradient of zeros would be carried down the whole expert.
- */
+/** The shared attention of each use; the rows that it is for, given back per expert. */
 function mixHeads(
-  heads: Heads,
+  heads: readonly Projected[],
+  uses: readonly HeadUse[],
   layout: Layout,
   index: number,
-  blocked: boolean,
-  needUnd: boolean,
 ): Streams {
-  const { und, gen } = layout.rows;
-  const { q, k, v } = heads;
-  const { mask } = layout;
-  const attend = (q: Streams, k: Streams, v: Streams) => {
-    const [allQ, allK, allV] = [q, k, v].map((part) => mergeStreams(part, layout));
-    return "kind" in mask
-      ? attendCached(allQ, allK, allV, mask, index)
-      : attention(allQ, allK, allV, mask);
-  };
-  const cut = (part: Streams, e: Expert): Streams => {
-    const rows = part[e];
-    return rows ? { ...part, [e]: detach(rows) } : part;
-  };
-
+  const { mask, rows } = layout;
   const out: Streams = {};
-  const split = blocked && q.gen !== undefined;
-  const forGen = split
-    ? attend(cut(q, "und"), cut(k, "und"), cut(v, "und"))
-    : attend(needUnd ? q : cut(q, "und"), k, v);
-  if (q.gen && gen) out.gen = q.und ? gatherRows(forGen, gen) : forGen;
-  if (q.und && und && needUnd) {
-    const forUnd = split ? attend(cut(q, "gen"), k, v) : forGen;
-    out.und = q.gen ? gatherRows(forUnd, und) : forUnd;
+  for (const [i, { q, k, v }] of heads.entries()) {
+    const mixed = "kind" in mask ? attendCached(q, k, v, mask, index) : attention(q, k, v, mask);
+    for (const e of uses[i].reads) {
+      const own = rows[e];
+      if (!own) throw new Error(`internal: no places for ${e} tokens`);
+      out[e] = own.size === layout.tokens ? mixed : gatherRows(mixed, own);
+    }
   }
   return out;
-}
-
-/** Rows of both experts in packed order; an expert alone already is. */
-function mergeStreams(part: Streams, layout: Layout): Tensor {
-  const { und, gen } = part;
-  if (!und || !gen) return (und ?? gen)!;
-  return mergeRows([und, gen], [layout.rows.und!, layout.rows.gen!], layout.tokens);
 }

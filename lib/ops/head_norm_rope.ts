@@ -1,58 +1,21 @@
-// Queries, keys and values out of one stacked projection: taken apart, normed per head and rotated in one kernel, where
-// plain ops take seven launches.
+// Queries, keys and values out of stacked projections: taken apart, normed per head, rotated and, where tokens of
+// several projections meet in one attention, put in their places, by one kernel per projection.
 
-import backwardCode from "../../kernels/head_norm_rope_backward.wgsl" with { type: "text" };
-import dweightCode from "../../kernels/head_norm_dweight.wgsl" with { type: "text" };
-import forwardCode from "../../kernels/head_norm_rope.wgsl" with { type: "text" };
-import columnReduce from "../../kernels/common/column_reduce.wgsl" with { type: "text" };
-import pack1 from "../../kernels/common/pack1.wgsl" with { type: "text" };
-import pack4 from "../../kernels/common/pack4.wgsl" with { type: "text" };
-import rowReduce from "../../kernels/common/row_reduce.wgsl" with { type: "text" };
-import { recordAll } from "../autograd.ts";
+import { detach, recordAll } from "../autograd.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { type Binding, foldGrid, Kernel } from "../gpu/kernel.ts";
+import { Tensor } from "../tensor.ts";
 import {
-  ROW_KNOBS,
-  ROW_PARTS,
-  rowBinding,
-  type RowRange,
-  rowRanges,
-  rowThreads,
-} from "../gpu/rows.ts";
-import { sizeOf, Tensor } from "../tensor.ts";
-import { columnSum } from "./column_sum.ts";
-import { PART_ROWS } from "./column_threads.ts";
+  type HeadPart,
+  type HeadSizes,
+  layoutOf,
+  partGradients,
+  type PartRun,
+  runForward,
+} from "./head_launch.ts";
 import type { RopeTables } from "./rope.ts";
-import { stackRows, unstackRows, VIEW_STEP } from "./stack_rows.ts";
+import { stackRows } from "./stack_rows.ts";
 
-const forward = new Kernel("head_norm_rope", {
-  main: forwardCode,
-  parts: ROW_PARTS,
-  knobs: ROW_KNOBS,
-});
-const backward = new Kernel("head_norm_rope_backward", {
-  main: backwardCode,
-  parts: ROW_PARTS,
-  knobs: ROW_KNOBS,
-});
-const dweight = new Kernel("head_norm_dweight", {
-  main: dweightCode,
-  parts: [columnReduce],
-  knobs: ["BLOCK", "TALL", "pack"],
-});
-
-/** Threads that share a column of the weights' gradient. */
-const COLUMN_THREADS = 64;
-
-/** Sizes for {@link headNormRope}. */
-export interface HeadSizes {
-  /** Query heads H. */
-  heads: number;
-  /** Key and value heads K. */
-  keyHeads: number;
-  /** Added to the mean square of a head. Default: 1e-6. */
-  eps?: number;
-}
+export type { HeadPart, HeadSizes } from "./head_launch.ts";
 
 /** Queries (N, H, D), keys and values (N, K, D). */
 export interface Projected {
@@ -61,12 +24,18 @@ export interface Projected {
   v: Tensor;
 }
 
+/** Gradients that do not reach a projection: those of its queries, those of its keys and values. */
+export interface HeadCut {
+  q?: boolean;
+  kv?: boolean;
+}
+
 /**
- * Heads of stacked rows `[q | k | v]`: `q` and `k` normed per head by {@link rmsNorm} and turned by {@link rope}, `v` as
- * it is. Gradients of outputs that nobody reads count as zero. The norm weights' gradients are summed in an order that
- * depends on the shapes only.
+ * Heads of a stacked projection: `q` and `k` normed per head as by `rmsNorm` and turned as by `rope`, `v` as it is.
+ * Gradients that do not arrive count as zero; those of the norm weights are summed in an order that depends on the
+ * shapes only.
  *
- * @param x (N, (H + 2K)·D)
+ * @param x (N, (H + 2K)·D) rows `[q | k | v]`
  * @param qNorm (D) weight of the queries' norm
  * @param kNorm (D) weight of the keys' norm
  * @param tables made by `ropeTables` for the N tokens and D
@@ -77,175 +46,103 @@ export function headNormRope(
   qNorm: Tensor,
   kNorm: Tensor,
   tables: RopeTables,
-  { heads, keyHeads, eps = 1e-6 }: HeadSizes,
+  sizes: HeadSizes,
 ): Projected {
-  const [tokens, half] = tables.cos.shape;
-  const size = 2 * half;
-  const slots = heads + 2 * keyHeads;
-  const fits = x.shape.join() === `${tokens},${slots * size}` && heads > 0 && keyHeads > 0 &&
-    [qNorm, kNorm].every(({ shape }) => shape.join() === `${size}`);
-  if (!fits) {
-    throw new TypeError(
-      `Cannot take ${heads} and twice ${keyHeads} heads out of (${
-        x.shape.join(", ")
-      }) with norms of ` +
-        `(${qNorm.shape.join(", ")}) and (${kNorm.shape.join(", ")}) and tables of ` +
-        `(${tables.cos.shape.join(", ")})`,
-    );
-  }
-  const { gpu } = x;
-  const shape: HeadShape = { tokens, heads, keyHeads, size };
-  const norms = stackRows([qNorm, kNorm]);
-  const stats = Tensor.empty(gpu, [tokens, slots]);
-  const { cos: cosine, sin: sine } = tables;
-  const { q, k, v } = runForward(shape, { x, cosine, sine, stats }, norms, eps);
-  recordAll([q, k, v], [x, qNorm, kNorm], (dys, needs) => {
-    const dx = Tensor.empty(gpu, x.shape);
-    const read = { x, cosine, sine, stats };
-    const dnorms = runBackward(shape, read, norms, dys, dx, eps);
-    return [dx, ...unstackRows(dnorms, [qNorm.shape, kNorm.shape], needs.slice(1))];
-  }, [norms, stats]);
-  return { q, k, v };
+  return joinHeads([{ x, qNorm, kNorm, tables }], tables.cos.dim(0), sizes)[0];
 }
 
-interface HeadShape {
-  tokens: number;
-  heads: number;
-  keyHeads: number;
-  size: number;
-}
-
-/** Pairs of a head's halves, counted in packs. */
-function packing(size: number): { pairs: number; pack: string } {
-  const wide = size % 8 === 0;
-  return { pairs: size / (wide ? 8 : 2), pack: wide ? "vec4f" : "f32" };
-}
-
-/** Bindings of a range of tokens, of tensors with something for each token. */
-function bindingsOf(
-  tensors: Record<string, Tensor>,
-  tokens: number,
-  range: RowRange,
-): Record<string, Binding> {
-  return Object.fromEntries(
-    Object.entries(tensors).map(([name, tensor]) => [name, rowBinding(tensor, tokens, range)]),
-  );
-}
-
-/** Runs a kernel over all heads of a range of tokens. */
-function runHeads(
-  kernel: typeof forward,
-  gpu: Gpu,
-  { heads, keyHeads, size }: HeadShape,
-  range: RowRange,
-  buffers: Record<string, Binding>,
-  params: Record<string, number>,
-): void {
-  const { pairs, pack } = packing(size);
-  const threads = rowThreads(gpu, 2 * pairs);
-  const rows = range.count * (heads + 2 * keyHeads);
-  kernel.run(gpu, {
-    buffers,
-    params: { ...params, rows, pairs, heads, key_heads: keyHeads, size },
-    knobs: { ...threads, pack },
-    parts: [rowReduce, pack === "f32" ? pack1 : pack4],
-    grid: foldGrid(Math.ceil(rows * threads.LANES / threads.BLOCK)),
-  });
-}
-
-type Read = Record<"x" | "cosine" | "sine" | "stats", Tensor>;
-
-/** Fills `stats`; the heads are views of one tensor, unless that is too large to bind. */
-function runForward(shape: HeadShape, read: Read, norms: Tensor, eps: number): Projected {
-  const { tokens, heads, keyHeads, size } = shape;
-  const { gpu } = norms;
-  const width = packing(size).pack === "f32" ? 1 : 4; // values of a pack
-  const shapes = (count: number) =>
-    [heads, keyHeads, keyHeads].map((h) => [count, h, size] as const);
-  const ranges = rowRanges(gpu, tokens, Object.values(read));
-  const parts = ranges.map((range) => {
-    const starts: number[] = [];
-    let end = 0;
-    for (const part of shapes(range.count)) {
-      starts.push(end);
-      end += VIEW_STEP * Math.ceil(sizeOf(part) / VIEW_STEP);
-    }
-    const y = Tensor.empty(gpu, [end]);
-    const [, k_start, v_start] = starts.map((start) => start / width);
-    const buffers = { ...bindingsOf(read, tokens, range), norms: norms.buffer, y: y.buffer };
-    runHeads(forward, gpu, shape, range, buffers, { eps, k_start, v_start });
-    const views = shapes(range.count).map((part, i) => y.view(starts[i], part));
-    y.dispose();
-    return views;
-  });
-  if (parts.length === 1) {
-    const [[q, k, v]] = parts;
-    return { q, k, v };
-  }
-  const [q, k, v] = shapes(tokens).map((whole, i) => {
-    const all = Tensor.empty(gpu, whole);
-    for (const [n, views] of parts.entries()) {
-      const at = 4 * ranges[n].start * all.size / tokens;
-      gpu.copy(views[i].buffer, 0, all.buffer, at, 4 * views[i].size);
-      views[i].dispose();
-    }
-    return all;
-  });
-  return { q, k, v };
+/** Whether the heads of so many tokens can be bound as one, which {@link joinHeads} needs. */
+export function headsFit(gpu: Gpu, tokens: number, size: number, sizes: HeadSizes): boolean {
+  return 4 * layoutOf(tokens, size, sizes).end <= gpu.maxBindingBytes;
 }
 
 /**
- * Fills `dx` and returns the gradients of both norms' weights, (2·D). The gradients that arrived are stacked for each
- * range of tokens: kernels on software adapters pay for every buffer they might read.
+ * Heads of several projections, each as by {@link headNormRope}, their tokens in their places: what `mergeRows` makes of
+ * them.
+ *
+ * @param given projections whose rows are all N tokens together
+ * @param tokens N
+ * @param uses for each way in which the heads are used: what is cut off from each projection. Default: one, without cuts
+ * @returns for each use the same values, with the gradients that it lets through
+ * @throws {TypeError} If the shapes do not belong together, or the heads do not fit one binding
  */
-function runBackward(
-  shape: HeadShape,
-  read: Read,
-  norms: Tensor,
-  dys: readonly (Tensor | null)[],
-  dx: Tensor,
-  eps: number,
-): Tensor {
-  const { tokens, heads, keyHeads, size } = shape;
-  const { gpu } = dx;
-  const { pairs, pack } = packing(size);
-  const given = dys.reduce((bits, dy, i) => bits | (dy ? 1 << i : 0), 0);
-  const ranges = rowRanges(gpu, tokens, [...Object.values(read), dx]);
-  if (ranges.length === 0) return Tensor.zeros(gpu, [2 * size]);
-  const partsOf = ({ count }: RowRange) => Math.ceil(count / PART_ROWS);
-  const parts = ranges.reduce((sum, range) => sum + partsOf(range), 0);
-  const dnorms = Tensor.empty(gpu, [parts, 2 * size]);
-  let part = 0;
-  for (const range of ranges) {
-    const { start, count } = range;
-    const stacked = Tensor.empty(gpu, [count, (heads + 2 * keyHeads) * size]);
-    let at = 0;
-    for (const [i, dy] of dys.entries()) {
-      const rowBytes = 4 * size * (i === 0 ? heads : keyHeads);
-      if (dy) gpu.copy(dy.buffer, start * rowBytes, stacked.buffer, at, count * rowBytes);
-      at += count * rowBytes;
-    }
-    const { stats, ...others } = bindingsOf({ ...read, dx }, tokens, range);
-    const dy = stacked.buffer;
-    const used = { ...others, norms: norms.buffer, dy };
-    runHeads(backward, gpu, shape, range, used, { eps, given });
-    dweight.run(gpu, {
-      buffers: { ...others, stats, dy, dnorms: dnorms.buffer },
-      params: {
-        tokens: count,
-        pairs,
-        heads,
-        key_heads: keyHeads,
-        given,
-        part_tokens: PART_ROWS,
-        first_part: part,
-      },
-      knobs: { BLOCK: COLUMN_THREADS, TALL: COLUMN_THREADS, pack },
-      grid: [pairs, 2, partsOf(range)],
+export function joinHeads(
+  given: readonly HeadPart[],
+  tokens: number,
+  sizes: HeadSizes,
+  uses: readonly (readonly HeadCut[])[] = [[]],
+): Projected[] {
+  check(given, tokens, sizes);
+  const { gpu } = given[0].x;
+  const size = 2 * given[0].tables.cos.dim(1);
+  const full = { eps: 1e-6, ...sizes };
+  const layout = layoutOf(tokens, size, sizes);
+  const y = Tensor.empty(gpu, [layout.end]);
+  const runs = given.map((part) => {
+    const slots = sizes.heads + 2 * sizes.keyHeads;
+    const norms = stackRows([part.qNorm, part.kNorm]);
+    const run: PartRun = { part, norms, stats: Tensor.empty(gpu, [part.x.dim(0), slots]) };
+    runForward(run, y, layout, full, size);
+    return run;
+  });
+  const results = uses.map((cuts) => {
+    const [q, k, v] = layout.shapes.map((shape, i) => y.view(layout.firsts[i], shape));
+    const open = runs.flatMap((run, i) => cuts[i]?.q && cuts[i]?.kv ? [] : [{ run, cut: cuts[i] }]);
+    const inputs = open.flatMap(({ run: { part }, cut }) => [
+      part.x,
+      cut?.q ? detach(part.qNorm) : part.qNorm,
+      cut?.kv ? detach(part.kNorm) : part.kNorm,
+    ]);
+    const kept = open.map(({ run, cut }) => {
+      return { cut, run: { ...run, norms: run.norms.alias(), stats: run.stats.alias() } };
     });
-    part += partsOf(range);
-    stacked.dispose();
+    recordAll([q, k, v], inputs, (dys, needs) => {
+      const dy = Tensor.empty(gpu, [layout.end]);
+      dys.forEach((part, i) => {
+        if (part) gpu.copy(part.buffer, 0, dy.buffer, 4 * layout.firsts[i], 4 * part.size);
+      });
+      return kept.flatMap(({ run, cut = {} }, i) => {
+        const bits = dys.map((part, j) => part && !(j === 0 ? cut.q : cut.kv) ? 1 << j : 0);
+        const arrived = bits.reduce((a, b) => a | b, 0);
+        return partGradients(
+          run,
+          { dy, given: arrived, layout, sizes: full, size },
+          needs.slice(3 * i),
+        );
+      });
+    }, kept.flatMap(({ run }) => [run.norms, run.stats]));
+    return { q, k, v };
+  });
+  for (const t of [y, ...runs.flatMap(({ norms, stats }) => [norms, stats])]) t.dispose();
+  return results;
+}
+
+function check(given: readonly HeadPart[], tokens: number, sizes: HeadSizes): void {
+  const { heads, keyHeads } = sizes;
+  const half = given[0]?.tables.cos.dim(1) ?? 0;
+  const shapeOf = (x: Tensor) => `(${x.shape.join(", ")})`;
+  for (const { x, qNorm, kNorm, tables, rows } of given) {
+    const own = x.shape[0];
+    const fits = x.shape.length === 2 && x.shape[1] === (heads + 2 * keyHeads) * 2 * half &&
+      heads > 0 && keyHeads > 0 && tables.cos.shape.join() === `${own},${half}` &&
+      [qNorm, kNorm].every(({ shape }) => shape.join() === `${2 * half}`) &&
+      (rows ? rows.size === own && rows.rows === tokens : own === tokens);
+    if (fits) continue;
+    throw new TypeError(
+      `Cannot take ${heads} and twice ${keyHeads} heads out of ${shapeOf(x)} with norms of ` +
+        `${shapeOf(qNorm)} and ${shapeOf(kNorm)}, tables of ${shapeOf(tables.cos)} and ` +
+        `${rows ? `${rows.size} places among ${rows.rows}` : "no places"} for ${tokens} tokens`,
+    );
   }
-  if (parts === 1) return dnorms.alias([2 * size]);
-  return columnSum(dnorms);
+  const rows = given.reduce((sum, { x }) => sum + x.dim(0), 0);
+  if (rows !== tokens || half === 0) {
+    throw new TypeError(`Cannot join heads: ${rows} rows are given for ${tokens} tokens`);
+  }
+  if (headsFit(given[0].x.gpu, tokens, 2 * half, sizes)) return;
+  throw new TypeError(
+    `Cannot join the heads of ${tokens} tokens: they exceed the ${
+      given[0].x.gpu.maxBindingBytes
+    } bytes ` +
+      "that this adapter binds at once",
+  );
 }

@@ -2,7 +2,7 @@
 
 import { reshape } from "../autograd.ts";
 import { addRmsNorm } from "../ops/add_rms_norm.ts";
-import { headNormRope } from "../ops/head_norm_rope.ts";
+import { headNormRope, joinHeads } from "../ops/head_norm_rope.ts";
 import { mergeRows } from "../ops/merge_rows.ts";
 import { mul } from "../ops/mul.ts";
 import { ropeTables } from "../ops/rope.ts";
@@ -64,6 +64,43 @@ function headCase(heads: number, keyHeads: number, size: number): FamilyCase {
   };
 }
 
+/** Heads of two projections in one sequence. */
+function joinedCase(size: number): FamilyCase {
+  const places = [[4, 0, 3], [1, 2]];
+  const width = 3 * size;
+  return {
+    name: `joined heads of ${size}`,
+    inputs: [of(3, width), of(2, width), of(size), of(size)],
+    op: ([x0, x1, qNorm, kNorm], gpu) => {
+      const parts = [x0, x1].map((x, i) => ({
+        x,
+        qNorm,
+        kNorm,
+        tables: ropeTables(gpu, places[i], size, THETA),
+        rows: rowIndex(gpu, Int32Array.from(places[i]), 5),
+      }));
+      const [{ q, k, v }] = joinHeads(parts, 5, { heads: 1, keyHeads: 1, eps: EPS });
+      const [a, b, c] = [q, k, v].map((t) => reshape(t, [5, size]));
+      return below(below(a, b), c);
+    },
+    reference: ([x0, x1, qNorm, kNorm]) => {
+      const rows = new Float64Array(5 * width);
+      [x0, x1].forEach((x, i) =>
+        places[i].forEach((place, j) => {
+          rows.set(x.subarray(j * width, (j + 1) * width), place * width);
+        })
+      );
+      const turned = (first: number, weight: Float64Array) => {
+        const part = columnsOf(rows, width, first, size);
+        const normed = Float64Array.from(rmsNormReference([part, weight], EPS));
+        return ropeReference(normed, [0, 1, 2, 3, 4], [1, size], THETA);
+      };
+      const v = columnsOf(rows, width, 2 * size, size);
+      return [...turned(0, qNorm), ...turned(size, kNorm), ...v];
+    },
+  };
+}
+
 /** Three linear maps of one input. */
 function stackedCase(rows: number, inner: number, outputs: [number, number]): FamilyCase {
   const [first, second] = outputs;
@@ -113,6 +150,7 @@ function sumCase(rows: number, cols: number): FamilyCase {
 export const FUSED_CASES: FamilyCase[] = [
   headCase(3, 1, 6),
   headCase(2, 2, 16),
+  joinedCase(8),
   stackedCase(37, 24, [18, 7]),
   halvesCase(5, 7),
   halvesCase(9, 12),

@@ -1,8 +1,15 @@
 import assert from "node:assert/strict";
-import { backward, parameter, reshape } from "../../lib/autograd.ts";
+import { backward, detach, parameter, reshape } from "../../lib/autograd.ts";
 import type { Gpu } from "../../lib/gpu/device.ts";
 import { columns } from "../../lib/ops/columns.ts";
-import { headNormRope, type Projected } from "../../lib/ops/head_norm_rope.ts";
+import {
+  type HeadCut,
+  headNormRope,
+  type HeadPart,
+  headsFit,
+  joinHeads,
+  type Projected,
+} from "../../lib/ops/head_norm_rope.ts";
 import { mergeRows } from "../../lib/ops/merge_rows.ts";
 import { rmsNorm } from "../../lib/ops/rms_norm.ts";
 import { rope, ropeTables } from "../../lib/ops/rope.ts";
@@ -116,24 +123,6 @@ Deno.test(
   },
 );
 
-Deno.test("headNormRope() splits tokens beyond the binding limit", GPU_TEST, async () => {
-  const gpu = await narrowGpu(16384);
-  const sizes = { tokens: 150, heads: 2, keyHeads: 1, size: 8 };
-  const tables = tablesFor(gpu, sizes);
-  await checkOp(gpu, {
-    name: "heads in ranges of tokens",
-    inputs: [
-      { name: "x", shape: [150, 32] },
-      { name: "qNorm", shape: [8] },
-      { name: "kNorm", shape: [8] },
-    ],
-    op: ([x, qNorm, kNorm]) =>
-      joined(headNormRope(x, qNorm, kNorm, tables, { heads: 2, keyHeads: 1, eps: EPS })),
-    reference: reference(sizes),
-    samples: 12,
-  });
-});
-
 Deno.test(
   "headNormRope() gives the bits of the plain ops, and their gradients",
   GPU_TEST,
@@ -212,14 +201,93 @@ Deno.test("headNormRope() of no tokens is empty and has zero gradients", GPU_TES
   for (const weight of weights) assert.deepEqual([...await grads.get(weight)!.floats()], [0, 0]);
 });
 
-Deno.test("headNormRope() refuses what does not fit", GPU_TEST, async () => {
+/** Two projections of unequal length, their tokens mixed, for two uses with cuts; results of each, and gradients. */
+async function joined2(
+  gpu: Gpu,
+  heads: (parts: HeadPart[], uses: HeadCut[][]) => Projected[],
+): Promise<{ values: ArrayLike<number>[]; gradients: Map<string, ArrayLike<number>> }> {
+  const places = [[5, 0, 3, 8, 9, 2], [1, 7, 4, 6]];
+  const shapes = (n: number) => [[n, 64], [16], [16]];
+  const made = tidy(() => {
+    const inputs = places.map(({ length }, i) =>
+      shapes(length).map((shape, j) =>
+        parameter(Tensor.from(gpu, normals(shape.reduce((a, b) => a * b), 7 * i + j), shape))
+      )
+    );
+    const parts = inputs.map(([x, qNorm, kNorm], i): HeadPart => ({
+      x,
+      qNorm,
+      kNorm,
+      tables: ropeTables(gpu, places[i], 16, THETA),
+      rows: rowIndex(gpu, Int32Array.from(places[i]), 10),
+    }));
+    const uses = [[{ q: true, kv: true }, {}], [{}, { q: true }]];
+    const ys = heads(parts, uses).flatMap(({ q, k, v }) => [q, k, v]);
+    const seeds = ys.map((y, i) => Tensor.from(gpu, normals(y.size, 50 + i), y.shape));
+    const kept = ys.map((y) => y.alias());
+    const grads = backward(ys, { seeds });
+    const found = inputs.flat().map((t, i) => [`${i}`, grads.get(t)] as const);
+    return [kept, found.flatMap(([name, t]) => t ? [[name, t] as const] : [])] as const;
+  });
+  const [ys, grads] = made;
+  const values = await readAll(ys);
+  const gradients = await readAll(grads.map(([, t]) => t));
+  return { values, gradients: new Map(grads.map(([name], i) => [name, gradients[i]])) };
+}
+
+Deno.test(
+  "joinHeads() is headNormRope() of each projection, merged, and cuts what it is told to",
+  GPU_TEST,
+  async () => {
+    for (const gpu of await bothKinds()) {
+      const sizes = { heads: 2, keyHeads: 1, eps: EPS };
+      const fused = await joined2(gpu, (parts, uses) => joinHeads(parts, 10, sizes, uses));
+      const apart = await joined2(gpu, (parts, uses) => {
+        const own = parts.map(({ x, qNorm, kNorm, tables }) =>
+          headNormRope(x, qNorm, kNorm, tables, sizes)
+        );
+        const rows = [parts[0].rows!, parts[1].rows!] as const;
+        return uses.map((cuts) => {
+          const [q, k, v] = (["q", "k", "v"] as const).map((name) => {
+            const cut = (i: number) => name === "q" ? cuts[i].q : cuts[i].kv;
+            const [a, b] = own.map((heads, i) => cut(i) ? detach(heads[name]) : heads[name]);
+            return mergeRows([a, b], rows, 10);
+          });
+          return { q, k, v };
+        });
+      });
+      assert.deepEqual(fused.values, apart.values);
+      assert.deepEqual([...fused.gradients.keys()], [...apart.gradients.keys()]);
+      for (const [name, want] of apart.gradients) {
+        assertClose(fused.gradients.get(name)!, want, 1e-6, `gradient ${name}`);
+      }
+    }
+  },
+);
+
+Deno.test("headNormRope() and joinHeads() refuse what does not fit", GPU_TEST, async () => {
   const gpu = await testGpu();
   const tables = ropeTables(gpu, [0, 1], 4, THETA);
   const norm = Tensor.zeros(gpu, [4]);
   const sizes = { heads: 2, keyHeads: 1 };
   assert.throws(() => headNormRope(Tensor.zeros(gpu, [2, 12]), norm, norm, tables, sizes), {
     name: "TypeError",
+    message: "Cannot take 2 and twice 1 heads out of (2, 12) with norms of (4) and (4), " +
+      "tables of (2, 2) and no places for 2 tokens",
+  });
+  const rows = rowIndex(gpu, Int32Array.of(0, 2), 3);
+  const part = { x: Tensor.zeros(gpu, [2, 16]), qNorm: norm, kNorm: norm, tables, rows };
+  assert.throws(() => joinHeads([part], 3, sizes), {
+    name: "TypeError",
+    message: "Cannot join heads: 2 rows are given for 3 tokens",
+  });
+  const narrow = await narrowGpu(4096);
+  assert.equal(headsFit(narrow, 64, 4, sizes), true);
+  assert.equal(headsFit(narrow, 65, 4, sizes), false);
+  const many = ropeTables(narrow, new Int32Array(65), 4, THETA);
+  assert.throws(() => headNormRope(Tensor.zeros(narrow, [65, 16]), norm, norm, many, sizes), {
+    name: "TypeError",
     message:
-      "Cannot take 2 and twice 1 heads out of (2, 12) with norms of (4) and (4) and tables of (2, 2)",
+      "Cannot join the heads of 65 tokens: they exceed the 4096 bytes that this adapter binds at once",
   });
 });
