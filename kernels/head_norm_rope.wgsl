@@ -8,7 +8,7 @@
 // places      where MAPPED is 1: the row of y that each token's heads are, else their own
 // y           q (rows of y, heads, 2 · pairs), then, from the packs k_start and v_start on, k and v (rows of y,
 //             key_heads, 2 · pairs) each
-// stats       (tokens, heads + 2 · key_heads) = rstd, for the gradient; undefined for v heads
+// stats       (tokens, heads + 2 · key_heads) = rstd, for the gradient, which does not read those of v heads
 // grid        folded: LANES threads per head of x
 // parts       common/row_reduce.wgsl, common/pack1.wgsl or pack4.wgsl
 // source      Zhang & Sennrich 2019, eq. 4; Su et al. 2021, eq. 34, with the halves of a head in place of neighbours
