@@ -26,11 +26,12 @@ fn main(
 ) {
   let row = (group.y * groups.x + group.x) * (BLOCK / LANES) + lane / LANES;
   let start = min(row, params.rows - 1u) * params.cols;
-  var squares = 0.0;
+  var sums = pack();
   for (var c = lane % LANES; c < params.cols; c += LANES) {
     let v = x[start + c] + branch[start + c];
-    squares += pack_sum(v * v);
+    sums = fma(v, v, sums);
   }
+  let squares = pack_sum(sums);
   let rstd = 1.0 / sqrt(row_sum(lane, squares) / f32(params.values) + params.eps);
   if (row >= params.rows) { return; }
   for (var c = lane % LANES; c < params.cols; c += LANES) {

@@ -44,11 +44,12 @@ fn main(
   let token = safe / slots;
   let slot = safe % slots;
   let start = safe * 2u * pairs;
-  var squares = 0.0;
+  var sums = pack();
   for (var c = lane % LANES; c < 2u * pairs; c += LANES) {
     let value = x[start + c];
-    squares += pack_sum(value * value);
+    sums = fma(value, value, sums);
   }
+  let squares = pack_sum(sums);
   let rstd = 1.0 / sqrt(row_sum(lane, squares) / f32(params.size) + params.eps);
   if (row >= params.rows) { return; }
   if (lane % LANES == 0u) { stats[row] = rstd; }
