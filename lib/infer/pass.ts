@@ -372,4 +372,5 @@ function disposeAll({ rows, rope, mask }: Layout): void {
     rope[e]?.sin.dispose();
   }
   mask.table.dispose();
+  if ("kind" in mask) { for (const span of mask.spans) span.mask.table.dispose(); }
 }
