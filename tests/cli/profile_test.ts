@@ -9,6 +9,7 @@ import { GENERATE } from "../../lib/cli/verbs/generate.ts";
 import { REPORT } from "../../lib/cli/verbs/report.ts";
 import { SEGMENT } from "../../lib/cli/verbs/segment.ts";
 import { openDevice } from "../../lib/gpu/device.ts";
+import { Tensor } from "../../lib/tensor.ts";
 import type { ChromeTrace } from "../../lib/gpu/trace.ts";
 import { counting } from "../gpu/kernels.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
@@ -92,7 +93,7 @@ test("profiled() tells of work that was interrupted, and of none that failed", a
     };
     const fail = (path: string) =>
       profiled(context, gpu, path, () => {
-        gpu.clear(counting(gpu, 4).buffer);
+        gpu.clear(Tensor.empty(gpu, [4]).buffer);
         return Promise.reject(new Error("no"));
       });
     await assert.rejects(() => fail(`${dir}/failed.json`), /^Error: no$/);
