@@ -188,14 +188,15 @@ function printTable(print: (text: string) => void, rows: RooflineRow[], facts: F
       `${gbps.copy.toFixed(2)} GB/s (read and written)\n`,
   );
   const width = Math.max(...rows.map(({ name }) => name.length));
-  print(`${"kernel".padEnd(width)}      ms  GFLOP/s    GB/s   share of bound     wanted`);
+  print(`${"kernel".padEnd(width)}      ms  GFLOP/s    GB/s       share of bound  wanted`);
   for (const row of rows) {
     const cells = [
       row.ms.toFixed(2).padStart(8),
       (row.gflops > 0 ? row.gflops.toFixed(1) : "-").padStart(9),
       row.gbps.toFixed(2).padStart(8),
-      `${(100 * row.share).toFixed(0)} % of ${row.bound}`.padStart(17),
-      `${(100 * row.wanted).toFixed(0)} %${row.share >= row.wanted ? "" : " missed"}`.padStart(11),
+      `${(100 * row.share).toFixed(0)} % of ${row.bound}`.padStart(21),
+      `${(100 * row.wanted).toFixed(0)} %${row.share >= row.wanted ? "       " : " missed"}`
+        .padStart(14),
     ];
     print(row.name.padEnd(width) + cells.join(""));
     if (row.wrong) print(`  wrong: ${row.wrong}`);
