@@ -69,7 +69,7 @@ function matmulFacts(gpu: Gpu): Fact[] {
   const named = Object.entries(tiles).map(([name, tile]) => `${name} ${tile}`).join(", ");
   const text = origin === "default"
     ? "default tiles of this kind; deno task doctor --tune measures them here"
-    : `tuned here: ${named || "the default tiles are the fastest"}`;
+    : `tuned here: ${named || "no tile was clearly faster than the default"}`;
   return [
     { name: "matmul", text },
     ...(note === undefined ? [] : [{ name: "  note", text: note }]),

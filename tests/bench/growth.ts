@@ -5,7 +5,7 @@ import { type CommandSpec, type Context, runCommand } from "../../lib/cli/comman
 import type { Flags } from "../../lib/cli/flags.ts";
 import { packBatch } from "../../lib/data/pack.ts";
 import type { Sample } from "../../lib/data/sample.ts";
-import { EXIT } from "../../lib/errors.ts";
+import { EXIT, UsageError } from "../../lib/errors.ts";
 import { formatBytes } from "../../lib/gpu/buffers.ts";
 import { type Gpu, openDevice } from "../../lib/gpu/device.ts";
 import { PRESETS, type UniMedVLConfig } from "../../lib/model/config.ts";
@@ -29,16 +29,16 @@ const FLAGS = {
   tokens: {
     type: "list",
     default: ["1024", "2048", "4096", "8192", "16384"],
-    unit: "N,…",
-    help: "packed tokens, multiples of 256",
+    unit: "N",
+    help: "packed tokens, multiples of 256, three or more",
   },
   lengths: {
     type: "list",
     default: ["256", "512", "1024", "2048"],
-    unit: "N,…",
-    help: "tokens of one sample",
+    unit: "N",
+    help: "tokens of one sample, three or more",
   },
-  repeats: { type: "integer", default: 2, min: 1, unit: "N", help: "steps timed at each size" },
+  repeats: { type: "integer", default: 2, min: 1, help: "steps timed at each size" },
 } as const satisfies Flags;
 
 const SPEC = {
@@ -80,8 +80,9 @@ interface Point {
   otherMs: number;
   /** Wall milliseconds of the step, timed without timestamps. */
   stepMs: number;
-  /** Memory in use at most, the model's included. */
+  /** Memory in use at most, and what of it is the model with its optimizer. */
   peakBytes: number;
+  modelBytes: number;
 }
 
 async function measure(samples: number, length: number, repeats: number): Promise<Point> {
@@ -99,7 +100,14 @@ async function measure(samples: number, length: number, repeats: number): Promis
     });
     gpu.close();
   };
-  const point: Point = { tokens, attentionMs: 0, otherMs: 0, stepMs: 0, peakBytes: 0 };
+  const point: Point = {
+    tokens,
+    attentionMs: 0,
+    otherMs: 0,
+    stepMs: 0,
+    peakBytes: 0,
+    modelBytes: 0,
+  };
   const plain = await openDevice({ budgetBytes: MEMORY });
   const waitMs = await fixedWait(() => plain.settle());
   await run(plain, async (step) => {
@@ -112,6 +120,7 @@ async function measure(samples: number, length: number, repeats: number): Promis
     }
     point.stepMs = median(times);
     point.peakBytes = plain.buffers.peakBytes;
+    point.modelBytes = plain.buffers.liveBytes;
   });
   const timed = await openDevice({ budgetBytes: MEMORY, profile: true });
   await run(timed, async (step) => {
@@ -126,13 +135,30 @@ async function measure(samples: number, length: number, repeats: number): Promis
   return point;
 }
 
+/** Numbers of a list flag. @throws {UsageError} If one is no multiple of `step`, or there are fewer than two */
+function sizesOf(flag: string, values: readonly string[], step: number): number[] {
+  const sizes = values.map(Number);
+  const wrong = sizes.findIndex((n) => !(Number.isInteger(n) && n >= 8 && n % step === 0));
+  if (wrong < 0 && new Set(sizes).size >= 2) return sizes;
+  const what = wrong < 0 ? "fewer than two sizes" : `"${values[wrong]}"`;
+  throw new UsageError(`Cannot fit a slope to ${flag}: ${what}`, {
+    help: step > 1
+      ? `give multiples of ${step}, such as 512,1024,2048`
+      : "give such as 256,512,1024",
+  });
+}
+
 async function main(context: Context<typeof FLAGS>): Promise<number> {
   const { flags, print, emit, note, signal } = context;
+  const bySamples = sizesOf("--tokens", flags.tokens, SAMPLE)
+    .map((n) => [n / SAMPLE, SAMPLE] as const);
+  const byLength = sizesOf("--lengths", flags.lengths, 1).map((n) => [1, n] as const);
   const gpu = await openDevice();
   const adapter = gpu.adapter.name;
   gpu.close();
   const series = async (title: string, sizes: (readonly [number, number])[]) => {
-    print(`${title}\n  tokens  attention ms  other ms  step ms       peak`);
+    print(`${title} (attention and other: one step timed kernel by kernel)`);
+    print(`  tokens  attention ms  other ms  step ms       peak`);
     const points: Point[] = [];
     for (const [samples, length] of sizes) {
       signal.throwIfAborted();
@@ -155,16 +181,14 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
       attention: slope((p) => p.attentionMs),
       other: slope((p) => p.otherMs),
       step: slope((p) => p.stepMs),
-      memory: slope((p) => p.peakBytes),
+      memory: slope((p) => p.peakBytes - p.modelBytes),
     };
     print(
       `  slopes: attention ${slopes.attention}, other ${slopes.other}, step ${slopes.step}, ` +
-        `memory ${slopes.memory}\n`,
+        `memory beyond the model ${slopes.memory}\n`,
     );
     emit({ event: "series", title, points, slopes });
   };
-  const bySamples = flags.tokens.map((n) => [Number(n) / SAMPLE, SAMPLE] as const);
-  const byLength = flags.lengths.map((n) => [1, Number(n)] as const);
   await series(`more samples of ${SAMPLE} tokens, width ${WIDTH}`, bySamples);
   await series(`one longer sample, width ${WIDTH}`, byLength);
   const date = new Date().toISOString().slice(0, 10);

@@ -101,28 +101,33 @@ export async function takeTurns<T, S>(
 interface FmaVariant {
   type: "f32" | "vec4f";
   chains: number;
+  /** Multiply-adds of a chain per turn of the loop. */
+  unroll: number;
+  /** Threads of a workgroup. */
+  block: number;
 }
 
 /** None is best everywhere: few chains wait for results, many spill registers. */
 const VARIANTS: readonly FmaVariant[] = [
-  { type: "f32", chains: 4 },
-  { type: "f32", chains: 8 },
-  { type: "f32", chains: 12 },
-  { type: "f32", chains: 16 },
-  { type: "vec4f", chains: 2 },
-  { type: "vec4f", chains: 3 },
-  { type: "vec4f", chains: 4 },
+  { type: "f32", chains: 4, unroll: 32, block: 64 },
+  { type: "f32", chains: 8, unroll: 32, block: 64 },
+  { type: "f32", chains: 8, unroll: 8, block: 8 },
+  { type: "f32", chains: 12, unroll: 8, block: 8 },
+  { type: "f32", chains: 12, unroll: 8, block: 64 },
+  { type: "f32", chains: 16, unroll: 8, block: 64 },
+  { type: "vec4f", chains: 2, unroll: 16, block: 64 },
+  { type: "vec4f", chains: 3, unroll: 8, block: 8 },
+  { type: "vec4f", chains: 4, unroll: 32, block: 64 },
 ];
 
-const UNROLL = 32; // multiply-adds of a chain per turn of the loop
-const GROUPS = 2048; // workgroups of 64
+const THREADS = 2 ** 17;
 const SAMPLE_MS = 60;
 
 /**
- * x ← a x + b in every chain, `loops` × UNROLL times; y is the sum of a thread's chains. Chains, components and
+ * x ← a x + b in every chain, `loops` × unroll times; y is the sum of a thread's chains. Chains, components and
  * threads start at different values (see `startSum`): a compiler merges what is alike.
  */
-function fmaCode({ type, chains }: FmaVariant): string {
+function fmaCode({ type, chains, unroll, block }: FmaVariant): string {
   const names = Array.from({ length: chains }, (_, i) => `x${i}`);
   const step = names.map((x) => `${x} = fma(${x}, a, b);`).join(" ");
   const starts = names.map((x, i) =>
@@ -134,26 +139,28 @@ function fmaCode({ type, chains }: FmaVariant): string {
   return `struct Params { a: f32, b: f32, loops: u32 }
 @group(0) @binding(0) var<storage, read_write> y: array<f32>;
 @group(0) @binding(1) var<uniform> params: Params;
-@compute @workgroup_size(64)
+@compute @workgroup_size(${block})
 fn main(@builtin(global_invocation_id) id: vec3u) {
   let a = ${type}(params.a);
   let b = ${type}(params.b);
   let own = 2.0 + f32(id.x & 7u) / 8.0;
   ${starts.join("\n  ")}
   for (var i = 0u; i < params.loops; i++) {
-${`    ${step}\n`.repeat(UNROLL)}  }
+${`    ${step}\n`.repeat(unroll)}  }
   y[id.x] = ${type === "f32" ? total : `dot(${total}, vec4f(1.0))`};
 }
 `;
 }
 
-const kernels = VARIANTS.map((v) => new Kernel(`fma_${v.type}_${v.chains}`, { main: fmaCode(v) }));
+const kernels = VARIANTS.map((v) =>
+  new Kernel(`fma_${v.type}_${v.chains}_${v.unroll}_${v.block}`, { main: fmaCode(v) })
+);
 
 /** The most multiply-adds per second seen. */
 export interface Ceiling {
   /** GFLOP/s of the best variant; a multiply-add counts as two. */
   gflops: number;
-  /** GFLOP/s of each variant, by name (`vec4f × 3`). */
+  /** GFLOP/s of each variant, by name. */
   variants: Record<string, number>;
 }
 
@@ -167,11 +174,16 @@ export interface Ceiling {
 export async function fmaCeiling(gpu: Gpu, rounds = 5): Promise<Ceiling> {
   const settle = () => gpu.settle();
   const waitMs = await fixedWait(settle);
-  const y = Tensor.empty(gpu, [64 * GROUPS]);
+  const y = Tensor.empty(gpu, [THREADS]);
   const loops = VARIANTS.map(() => 1);
   const time = (i: number) => {
-    const params = { a: decay(loops[i]), b: 1 - decay(loops[i]), loops: loops[i] };
-    const launch = () => kernels[i].run(gpu, { buffers: { y: y.buffer }, params, grid: [GROUPS] });
+    const params = { a: decay(i, loops[i]), b: 1 - decay(i, loops[i]), loops: loops[i] };
+    const launch = () =>
+      kernels[i].run(gpu, {
+        buffers: { y: y.buffer },
+        params,
+        grid: [THREADS / VARIANTS[i].block],
+      });
     return elapsed({ launch, settle }, 1, waitMs);
   };
   const indices = [...VARIANTS.keys()];
@@ -181,11 +193,12 @@ export async function fmaCeiling(gpu: Gpu, rounds = 5): Promise<Ceiling> {
   }
   const samples = await takeTurns(indices, rounds, time);
   const rates = indices.map((i) =>
-    2 * lanesOf(VARIANTS[i]) * y.size * loops[i] * UNROLL / Math.min(...samples[i]) / 1e6
+    2 * lanesOf(VARIANTS[i]) * y.size * loops[i] * VARIANTS[i].unroll / Math.min(...samples[i]) /
+    1e6
   );
   for (const i of indices) {
     await time(i);
-    await checkChains(y, lanesOf(VARIANTS[i]), loops[i], nameOf(VARIANTS[i]));
+    await checkChains(y, i, loops[i]);
   }
   y.dispose();
   const variants = Object.fromEntries(indices.map((i) => [nameOf(VARIANTS[i]), rates[i]]));
@@ -204,12 +217,17 @@ export function fmaWork(
   flop: number,
 ): Timed & { flop: number; dispose(): void } {
   const i = VARIANTS.findIndex((v) => nameOf(v) === variant);
-  const perLoop = 2 * lanesOf(VARIANTS[i]) * 64 * GROUPS * UNROLL;
+  const perLoop = 2 * lanesOf(VARIANTS[i]) * THREADS * VARIANTS[i].unroll;
   const loops = Math.max(1, Math.round(flop / perLoop));
-  const y = Tensor.empty(gpu, [64 * GROUPS]);
-  const params = { a: decay(loops), b: 1 - decay(loops), loops };
+  const y = Tensor.empty(gpu, [THREADS]);
+  const params = { a: decay(i, loops), b: 1 - decay(i, loops), loops };
   return {
-    launch: () => kernels[i].run(gpu, { buffers: { y: y.buffer }, params, grid: [GROUPS] }),
+    launch: () =>
+      kernels[i].run(gpu, {
+        buffers: { y: y.buffer },
+        params,
+        grid: [THREADS / VARIANTS[i].block],
+      }),
     settle: () => gpu.settle(),
     flop: perLoop * loops,
     dispose: () => y.dispose(),
@@ -217,18 +235,22 @@ export function fmaWork(
 }
 
 const lanesOf = ({ type, chains }: FmaVariant) => chains * (type === "f32" ? 1 : 4);
-const nameOf = ({ type, chains }: FmaVariant) => `${type} × ${chains}`;
+const nameOf = ({ type, chains, unroll, block }: FmaVariant) =>
+  `${type} × ${chains}, ${unroll} a turn, groups of ${block}`;
 
 /** The factor that leaves 1/e of a deviation after all steps, as f32. */
-const decay = (loops: number) => Math.fround(Math.exp(-1 / (loops * UNROLL)));
+const decay = (variant: number, loops: number) =>
+  Math.fround(Math.exp(-1 / (loops * VARIANTS[variant].unroll)));
 
 /** Sum of the values that a thread's chains start from. */
 const startSum = (lanes: number, thread: number) =>
   lanes * (2 + (thread & 7) / 8) + lanes * (lanes - 1) / 2;
 
 /** The fixed point is 1 and the last deviations aⁿ times the first. Rounding in 3·10⁷ steps costs a few percent. */
-async function checkChains(y: Tensor, lanes: number, loops: number, name: string): Promise<void> {
-  const factor = decay(loops) ** (loops * UNROLL);
+async function checkChains(y: Tensor, variant: number, loops: number): Promise<void> {
+  const lanes = lanesOf(VARIANTS[variant]);
+  const name = nameOf(VARIANTS[variant]);
+  const factor = decay(variant, loops) ** (loops * VARIANTS[variant].unroll);
   const expected = (thread: number) => lanes + factor * (startSum(lanes, thread) - lanes);
   const got = await y.floats();
   const wrong = got.findIndex((v, i) => !(Math.abs(v - expected(i)) <= 0.05 * expected(i)));

@@ -4,7 +4,7 @@
 
 import { type CommandSpec, type Context, runCommand } from "../../lib/cli/command.ts";
 import type { Flags } from "../../lib/cli/flags.ts";
-import { EXIT } from "../../lib/errors.ts";
+import { EXIT, UsageError } from "../../lib/errors.ts";
 import { type Gpu, openDevice } from "../../lib/gpu/device.ts";
 import { saveFigure } from "../../lib/show/export.ts";
 import { readCommit } from "../../lib/study/provenance.ts";
@@ -51,6 +51,7 @@ const SPEC = {
 async function main(context: Context<typeof FLAGS>): Promise<number> {
   const { flags, print, emit, note, signal } = context;
   const rounds = flags.quick ? 3 : 5;
+  if (flags.figure) await requireWritable(flags.figure);
   const gpu = await openDevice();
   const before = await fmaCeiling(gpu, rounds);
   const variant = Object.entries(before.variants).reduce((a, b) => b[1] > a[1] ? b : a)[0];
@@ -70,6 +71,11 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
     note(`${row.name}: ${(100 * row.share).toFixed(0)} % of ${row.bound}`);
     rows.push(row);
   }
+  if (rows.length === 0) {
+    throw new UsageError(`Cannot find a kernel whose name holds "${flags.only}"`, {
+      help: "leave --only out to see their names",
+    });
+  }
   const after = await fmaCeiling(gpu, rounds);
   const ceiling = Math.max(before.gflops, after.gflops);
   const facts = {
@@ -88,6 +94,15 @@ async function main(context: Context<typeof FLAGS>): Promise<number> {
     print(paths[0]);
   }
   return rows.every(({ wrong }) => wrong === undefined) ? EXIT.done : EXIT.fault;
+}
+
+/** @throws {UsageError} If a figure could not be written there at the end */
+async function requireWritable(path: string): Promise<void> {
+  const { state } = await Deno.permissions.query({ name: "write", path });
+  if (state === "granted") return;
+  throw new UsageError(`Cannot write a figure to ${path}: not below results/ or experiments/`, {
+    help: "give a path there, such as results/roofline",
+  });
 }
 
 /** Times a case in turns with what bounds it. */

@@ -11,7 +11,6 @@ import { SEGMENT } from "../../lib/cli/verbs/segment.ts";
 import { openDevice } from "../../lib/gpu/device.ts";
 import { Tensor } from "../../lib/tensor.ts";
 import type { ChromeTrace } from "../../lib/gpu/trace.ts";
-import { counting } from "../gpu/kernels.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
 import { NO_GPU, runHere, withPlace } from "./verb_world.ts";
 
