@@ -59,6 +59,6 @@ Deno.test(
     const { gflops, variants } = await fmaCeiling(await testGpu(), 1);
     assert.ok(gflops > 0);
     assert.equal(gflops, Math.max(...Object.values(variants)));
-    assert.equal(Object.keys(variants).length, 7);
+    assert.ok(Object.keys(variants).length > 1);
   },
 );
