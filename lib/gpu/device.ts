@@ -223,10 +223,14 @@ export class Gpu {
     });
   }
 
-  /** Records a copy of part of a buffer to the start of a texture; offset and size multiples of 16 bytes. */
+  /**
+   * Records a copy of part of a buffer to the start of a texture, from a multiple of 16 bytes on; a size is rounded up
+   * to whole texels, for which every buffer has room.
+   */
   copyToTexels(from: GpuBuffer, offset: number, sizeBytes: number, to: Texels): void {
-    const rows = Math.floor(sizeBytes / 16 / TEXEL_COLUMNS);
-    const rest = sizeBytes / 16 - rows * TEXEL_COLUMNS;
+    const texels = Math.ceil(sizeBytes / 16);
+    const rows = Math.floor(texels / TEXEL_COLUMNS);
+    const rest = texels - rows * TEXEL_COLUMNS;
     const bytesPerRow = 16 * TEXEL_COLUMNS;
     const target = { texture: to.raw, origin: [0, 0] };
     this.#command("texel copy", 2 * sizeBytes, (encoder) => {

@@ -47,6 +47,19 @@ Deno.test("every element type is read bit by bit, whole and from an offset", GPU
   }
 });
 
+Deno.test("a range that ends within a texel is read to its end", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const [, f32] = kernels.find(([type]) => type === "f32")!;
+  const n = 20_001;
+  const x = Tensor.from(gpu, Float32Array.from({ length: n + 64 }, (_, i) => i + 1), [n + 64]);
+  const y = Tensor.zeros(gpu, [n]);
+  const range = { buffer: x.buffer, offset: 256, sizeBytes: 4 * n };
+  const grid = [Math.ceil(n / 64)];
+  f32.run(gpu, { buffers: { x: range, y: y.buffer }, params: { n }, grid });
+  const got = await y.floats();
+  assert.deepEqual([got[0], got[n - 2], got[n - 1]], [65, n + 63, n + 64]);
+});
+
 Deno.test("a copy follows what is written to its buffer, by whichever way", GPU_TEST, async () => {
   const gpu = await testGpu();
   const n = 1024;
