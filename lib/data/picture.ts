@@ -36,6 +36,11 @@ export interface PictureOptions {
   axis?: Axis;
   /** Volume of a series, from 0 (default: the first). */
   volume?: number;
+  /**
+   * EXIF orientation of JPEG, PNG, WebP and TIFF. Default "apply": the picture as its user sees it;
+   * "ignore" is what data sets were made with (lib/data/image.ts).
+   */
+  orientation?: "apply" | "ignore";
   /** What to call bytes in errors. Default: the path, or "picture". */
   name?: string;
 }

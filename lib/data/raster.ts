@@ -83,7 +83,8 @@ export async function readRaster(
   // The triangle filter makes no values that are not between those of the picture.
   if (reduced) source.resize(size.width, size.height, { fit: "fill", kernel: "linear" });
   const shown = await decoded(() => deep ? decode16(source, choice) : decode8(source));
-  const orientation = meta.orientation ?? 1;
+  const ignored = options.orientation === "ignore";
+  const orientation = ignored ? 1 : meta.orientation ?? 1;
   if (page.page !== undefined && options.frame === undefined || page.subifd !== undefined) {
     notes.push(`level of a pyramid: ${reductionNote(first, meta)}`);
   } else if (frames > 1 && options.frame === undefined) {
@@ -95,6 +96,9 @@ export async function readRaster(
   if (meta.hasAlpha) notes.push("transparency put on white");
   if (meta.hasProfile) notes.push("colour profile ignored");
   if (orientation > 1) notes.push(`EXIF orientation ${orientation} applied`);
+  if (ignored && (meta.orientation ?? 1) > 1) {
+    notes.push(`EXIF orientation ${meta.orientation} ignored`);
+  }
   return {
     ...orient(shown.image, orientation),
     format,
