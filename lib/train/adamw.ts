@@ -5,7 +5,7 @@
 import type { Parameters } from "../nn/parameters.ts";
 import { adamwStep } from "../ops/adamw_step.ts";
 import { emaStep } from "../ops/ema_step.ts";
-import { Tensor } from "../tensor.ts";
+import { type Shape, Tensor } from "../tensor.ts";
 import { type FlatGradient, type FlatGroup, flatGroups, type Member } from "./flat_group.ts";
 
 /** Settings of {@link AdamW}; the defaults are the published training code's. */
@@ -19,8 +19,11 @@ export interface AdamWOptions {
   /** Decoupled weight decay. Default: 0. */
   weightDecay?: number;
   /** Decay of the weights' moving average; absent: none is kept. */
-  emaDecay?: number;
+  emaDecay?: number | undefined;
 }
+
+/** Reads a tensor of {@link AdamW.tensors} back: its values by name. */
+export type ReadState = (name: string, shape: Shape) => Promise<Float32Array>;
 
 /** Moments of one parameter. */
 export interface AdamWState {
@@ -49,25 +52,40 @@ interface Flat {
 export class AdamW {
   readonly parameters: Parameters;
   readonly options: Required<Omit<AdamWOptions, "emaDecay">>;
-  readonly emaDecay: number | undefined;
   /** Moments by parameter name. */
   readonly state = new Map<string, AdamWState>();
   /** Averaged weights by parameter name; trainable parameters only. */
   readonly ema = new Map<string, Tensor>();
 
   readonly #flats = new Map<FlatGroup, Flat>();
+  #emaDecay: number | undefined;
 
-  /** Moves the trainable parameters side by side. */
+  /**
+   * Moves the parameters that are trainable now side by side. Of these, one whose `requiresGrad` is taken away later is
+   * frozen: it gets no gradient, and its weights, moments and count of steps stay until it is given back.
+   */
   constructor(parameters: Parameters, options: AdamWOptions = {}) {
     const { beta1 = 0.9, beta2 = 0.95, epsilon = 1e-15, weightDecay = 0, emaDecay } = options;
     this.parameters = parameters;
     this.options = { beta1, beta2, epsilon, weightDecay };
-    this.emaDecay = emaDecay;
     const trainable = [...parameters.entries()].filter(([, tensor]) => tensor.requiresGrad);
     for (const group of flatGroups(trainable)) {
-      const flat: Flat = { weights: group.gather().keep() };
-      this.#flats.set(group, flat);
-      if (emaDecay === undefined) continue;
+      this.#flats.set(group, { weights: group.gather().keep() });
+    }
+    this.emaDecay = emaDecay;
+  }
+
+  /** Decay of the weights' moving average; `undefined`: averages stand still, or there are none. */
+  get emaDecay(): number | undefined {
+    return this.#emaDecay;
+  }
+
+  /** The first decay starts averages from the weights as they are. */
+  set emaDecay(decay: number | undefined) {
+    this.#emaDecay = decay;
+    if (decay === undefined) return;
+    for (const [group, flat] of this.#flats) {
+      if (flat.average) continue;
       flat.average = Tensor.empty(group.gpu, [group.size]).keep();
       group.gpu.copy(flat.weights.buffer, 0, flat.average.buffer, 0, 4 * group.size);
       for (const member of group.members) {
@@ -82,14 +100,33 @@ export class AdamW {
    * @throws {TypeError} If one is of a tensor that was no trainable parameter when the optimizer was made
    */
   collect(gradients: Map<Tensor, Tensor>): FlatGradients {
+    return this.accumulate(undefined, gradients);
+  }
+
+  /**
+   * Adds the gradients of one more micro-batch to those of a window, and gives theirs back. Sums are made in the order
+   * of the calls; a parameter without a gradient in any of them has none.
+   *
+   * @param total what the call before returned, changed in place; `undefined` starts a window
+   * @returns the sums; a `tidy` scope around the call has to return them too
+   * @throws {TypeError} If one is of a tensor that was no trainable parameter when the optimizer was made, or a later
+   *   optimizer has taken the parameters over
+   */
+  accumulate(total: FlatGradients | undefined, gradients: Map<Tensor, Tensor>): FlatGradients {
     const left = new Map(gradients);
-    const collected: FlatGradients = new Map();
-    for (const group of this.#flats.keys()) {
-      const gradient = group.collect(left);
-      if (gradient) collected.set(group, gradient);
+    const sums: FlatGradients = total ?? new Map();
+    for (const [group, flat] of this.#flats) {
+      own(group, flat);
+      const sum = sums.get(group);
+      if (sum) {
+        group.add(sum, left);
+        continue;
+      }
+      const first = group.collect(left);
+      if (first) sums.set(group, first);
     }
     const [other] = left.keys();
-    if (!other) return collected;
+    if (!other) return sums;
     throw new TypeError(
       `Cannot update a (${
         other.shape.join(", ")
@@ -103,32 +140,104 @@ export class AdamW {
    *
    * @param gradients from {@link AdamW.collect}, each with the one-element factor it is scaled by
    * @param learningRate of this step
+   * @throws {TypeError} If a later optimizer has taken the parameters over
    */
   step(gradients: Map<FlatGroup, ScaledGradient>, learningRate: number): void {
     for (const [group, flat] of this.#flats) {
+      own(group, flat);
       const given = gradients.get(group);
       if (given) this.#update(group, flat, given, learningRate);
-      if (flat.average && this.emaDecay !== undefined) {
-        emaStep(flat.average, flat.weights, this.emaDecay);
+      if (flat.average && this.#emaDecay !== undefined) {
+        emaStep(flat.average, flat.weights, this.#emaDecay);
       }
+    }
+  }
+
+  /** Forgets all moments and counts of steps, as when a stage begins anew; averages stay. */
+  reset(): void {
+    for (const { m, v } of this.state.values()) {
+      m.dispose();
+      v.dispose();
+    }
+    this.state.clear();
+    for (const flat of this.#flats.values()) {
+      flat.m?.dispose();
+      flat.v?.dispose();
+      delete flat.m;
+      delete flat.v;
+    }
+  }
+
+  /**
+   * All that a checkpoint has to hold beside the weights and {@link AdamW.steps}: `m/<name>` and `v/<name>` of parameters
+   * that were ever updated, `ema/<name>` where averages are kept. The tensors are the optimizer's own.
+   */
+  tensors(): Map<string, Tensor> {
+    const out = new Map<string, Tensor>();
+    for (const [name, { m, v }] of this.state) {
+      out.set(`m/${name}`, m);
+      out.set(`v/${name}`, v);
+    }
+    for (const [name, average] of this.ema) out.set(`ema/${name}`, average);
+    return out;
+  }
+
+  /** Updates made of each parameter; those never updated are absent. */
+  steps(): Record<string, number> {
+    return Object.fromEntries([...this.state].map(([name, { step }]) => [name, step]));
+  }
+
+  /**
+   * Takes the state of another optimizer over, bit by bit, whatever this one's was. Averages are read where this
+   * optimizer keeps them. The weights themselves are not read. If it fails, the state is neither the old nor the new.
+   *
+   * @param steps from {@link AdamW.steps}
+   * @param read gives the values of {@link AdamW.tensors} by name
+   * @throws {TypeError} If a parameter was not trainable when this optimizer was made, or has another number of values
+   * @throws {RangeError} If a count of steps is no whole number above 0
+   */
+  async restore(steps: Readonly<Record<string, number>>, read: ReadState): Promise<void> {
+    const known = new Set(
+      [...this.#flats.keys()].flatMap(({ members }) => members.map((m) => m.name)),
+    );
+    for (const [name, step] of Object.entries(steps)) {
+      if (!known.has(name)) {
+        throw new TypeError(
+          `Cannot restore the moments of ${name}: it was no trainable parameter when the optimizer was made`,
+        );
+      }
+      if (Number.isInteger(step) && step > 0) continue;
+      throw new RangeError(`Cannot restore the moments of ${name}: it has ${step} updates`);
+    }
+    this.reset();
+    for (const [group, flat] of this.#flats) {
+      own(group, flat);
+      for (const member of group.members) {
+        const { name, tensor: { shape } } = member;
+        const average = this.ema.get(name);
+        if (average) average.write(await read(`ema/${name}`, shape));
+        if (!Object.hasOwn(steps, name)) continue;
+        const state = this.#stateOf(member, ...this.#moments(group, flat));
+        state.m.write(await read(`m/${name}`, shape));
+        state.v.write(await read(`v/${name}`, shape));
+        state.step = steps[name];
+      }
+      await group.gpu.settle(); // or the queue holds a copy of everything
     }
   }
 
   /** Gives moments and averages back. */
   dispose(): void {
-    for (const { m, v } of this.state.values()) {
-      m.dispose();
-      v.dispose();
-    }
+    this.reset();
     for (const tensor of this.ema.values()) tensor.dispose();
-    for (const { weights, average, m, v } of this.#flats.values()) {
-      for (const tensor of [weights, average, m, v]) tensor?.dispose();
+    for (const { weights, average } of this.#flats.values()) {
+      weights.dispose();
+      average?.dispose();
     }
   }
 
   #update(group: FlatGroup, flat: Flat, given: ScaledGradient, learningRate: number): void {
-    const m = flat.m ??= group.zeros().keep();
-    const v = flat.v ??= group.zeros().keep();
+    const [m, v] = this.#moments(group, flat);
     const stepOf = (member: Member) =>
       given.present[member.index] ? this.#stateOf(member, m, v).step + 1 : undefined;
     for (const run of group.runs(stepOf)) {
@@ -148,6 +257,10 @@ export class AdamW {
     }
   }
 
+  #moments(group: FlatGroup, flat: Flat): [m: Tensor, v: Tensor] {
+    return [flat.m ??= group.zeros().keep(), flat.v ??= group.zeros().keep()];
+  }
+
   #stateOf(member: Member, m: Tensor, v: Tensor): AdamWState {
     let state = this.state.get(member.name);
     if (!state) {
@@ -156,4 +269,13 @@ export class AdamW {
     }
     return state;
   }
+}
+
+/** @throws {TypeError} If the group's weights are no longer in its memory */
+function own(group: FlatGroup, { weights }: Flat): void {
+  const gone = group.astray(weights);
+  if (!gone) return;
+  throw new TypeError(
+    `Cannot update ${gone.name}: a later optimizer was made over it; go on with that one`,
+  );
 }

@@ -1,5 +1,7 @@
 // Parameters side by side in one tensor, so that norms, sums and updates of all of them are one launch each.
 
+import { accumulate } from "../gpu/accumulate.ts";
+import { rootOf } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Tensor } from "../tensor.ts";
 
@@ -88,6 +90,28 @@ export class FlatGroup {
       gradients.delete(tensor);
     }
     return { flat, present };
+  }
+
+  /** Adds gradients to those already collected, member by member in their order, and gives them back. */
+  add(sum: FlatGradient, gradients: Map<Tensor, Tensor>): void {
+    for (const member of this.members) {
+      const gradient = gradients.get(member.tensor);
+      if (!gradient) continue;
+      gradients.delete(member.tensor);
+      if (sum.present[member.index]) {
+        accumulate(this.part(sum.flat, member), gradient).dispose();
+        continue;
+      }
+      this.gpu.copy(gradient.buffer, 0, sum.flat.buffer, 4 * member.start, 4 * gradient.size);
+      gradient.dispose();
+      sum.present[member.index] = true;
+    }
+  }
+
+  /** A member whose values are no longer in `flat`, if there is one: they were moved since. */
+  astray(flat: Tensor): Member | undefined {
+    const root = rootOf(flat.buffer);
+    return this.members.find(({ tensor }) => rootOf(tensor.buffer) !== root);
   }
 
   /** Longest runs of neighbours that agree in what `kind` says of them; members of kind `undefined` are in none. */
