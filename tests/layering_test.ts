@@ -49,6 +49,7 @@ const PACKAGES: Record<string, string[]> = {
   "@huggingface/hub": ["cli", "tests"],
   "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
+  zod: ["train"],
   "@std/cli/parse-args": ["cli", "tests"],
   // The engines that tests/bench/peers.ts compares with, locked apart in peers.lock.
   "npm:@tensorflow/tfjs@4.22.0": ["tests"],

@@ -107,7 +107,7 @@ export const FLUX_AUTOENCODER: AutoencoderConfig = {
 };
 
 /** Presets by name. */
-export const PRESETS: Record<"tiny" | "unimedvl-14b", UniMedVLConfig> = {
+export const PRESETS: Record<"tiny" | "small" | "unimedvl-14b", UniMedVLConfig> = {
   /** Trains in minutes on two cores: 32 × 32 images, 8-pixel patches, pixels as latents. */
   tiny: {
     language: {
@@ -134,6 +134,34 @@ export const PRESETS: Record<"tiny" | "unimedvl-14b", UniMedVLConfig> = {
     latentPatchSize: 1,
     maxLatentSize: 4,
     vitMaxNumPatchPerSide: 4,
+    timestepShift: 4,
+  },
+  /** Trains on a laptop's graphics chip: 43 million parameters, images up to 256 × 256, pixels as latents. */
+  small: {
+    language: {
+      vocabSize: 8192,
+      hiddenSize: 384,
+      intermediateSize: 1024,
+      numHiddenLayers: 8,
+      numAttentionHeads: 6,
+      numKeyValueHeads: 2,
+      rmsNormEps: 1e-6,
+      ropeTheta: 10000,
+    },
+    vision: {
+      hiddenSize: 384,
+      intermediateSize: 1536,
+      numHiddenLayers: 6,
+      numAttentionHeads: 6,
+      numChannels: 3,
+      imageSize: 256,
+      patchSize: 16,
+      layerNormEps: 1e-6,
+    },
+    latent: { kind: "pixels", patchSize: 8, colorSide: 2, scale: 2, colorScale: 6 },
+    latentPatchSize: 1,
+    maxLatentSize: 32,
+    vitMaxNumPatchPerSide: 16,
     timestepShift: 4,
   },
   /** The published model: 14.6 billion parameters. */
