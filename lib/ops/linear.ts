@@ -1,7 +1,9 @@
 // Linear map of the last axis, with weights stored (out, in) as checkpoints store them.
 
-import { record } from "../autograd.ts";
+import { record, recordAll } from "../autograd.ts";
+import { accumulate } from "../gpu/accumulate.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
+import { adapterGradients, adapterOf, narrowed, widen } from "./adapter.ts";
 import { columnSum } from "./column_sum.ts";
 import { product } from "./matmul_launch.ts";
 import { isPackedDType } from "./packed_rows.ts";
@@ -12,6 +14,8 @@ import { isPackedDType } from "./packed_rows.ts";
  *
  * Gradients: `dx = dy W`, `dW = dyᵀ x`, `db = Σ_rows dy`. Without rows, `y` is empty and the gradients are zero.
  * Packed weights have no gradient of their own.
+ *
+ * Weights that carry an adapter (adapter.ts) act as `W + s·B·A`: `y` has `s (x Aᵀ) Bᵀ` added, and A and B get gradients.
  *
  * @param x (…, in)
  * @param weight (out, in) of f32, bf16, f16, int8 or int4
@@ -36,36 +40,30 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   }
   const leading = x.shape.slice(0, -1);
   const rows = sizeOf(leading);
-  const flat = product(x, weight, {
-    rows,
-    columns,
-    inner,
-    transposeA: false,
-    transposeB: true,
-    bias,
-  });
+  const adapter = adapterOf(weight);
+  const h = adapter && narrowed(x, adapter);
+  const sizes = { rows, columns, inner, transposeA: false, transposeB: true };
+  const mapped = product(x, weight, { ...sizes, bias });
+  const flat = adapter && h ? widen(mapped, h, adapter) : mapped;
   const y = flat.alias([...leading, columns]);
   flat.dispose();
-  return record(y, bias ? [x, weight, bias] : [x, weight], (dy, needs) => {
-    const dx = needs[0]
-      ? product(dy, weight, {
-        rows,
-        columns: inner,
-        inner: columns,
-        transposeA: false,
-        transposeB: false,
-      })
-      : null;
+  const inputs = bias ? [x, weight, bias] : [x, weight];
+  const own = (dy: Tensor, needs: readonly boolean[]) => {
+    const back = { rows, columns: inner, inner: columns, transposeA: false, transposeB: false };
+    const turned = { rows: columns, columns: inner, inner: rows };
+    const dx = needs[0] ? product(dy, weight, back) : null;
     const dweight = needs[1] && !packed
-      ? product(dy, x, {
-        rows: columns,
-        columns: inner,
-        inner: rows,
-        transposeA: true,
-        transposeB: false,
-      })
+      ? product(dy, x, { ...turned, transposeA: true, transposeB: false })
       : null;
-    if (!bias) return [dx, dweight];
-    return [dx, dweight, needs[2] ? columnSum(dy) : null];
-  });
+    return bias ? [dx, dweight, needs[2] ? columnSum(dy) : null] : [dx, dweight];
+  };
+  if (!adapter || !h) return record(y, inputs, own);
+  const count = inputs.length;
+  recordAll([y], [...inputs, adapter.a, adapter.b], ([given], needs) => {
+    const [dx, ...rest] = own(given!, needs);
+    const wanted = [needs[0], ...needs.slice(count)];
+    const low = adapterGradients(given!, x, h, adapter, wanted);
+    return [dx && low.dx ? accumulate(dx, low.dx) : null, ...rest, low.da, low.db];
+  }, [h]);
+  return y;
 }

@@ -4,6 +4,7 @@
 import { record } from "../autograd.ts";
 import { accumulate } from "../gpu/accumulate.ts";
 import { Tensor, tidy } from "../tensor.ts";
+import { type Adapter, adapterGradients, adapterOf, narrowed, widen } from "./adapter.ts";
 import {
   type CrossEntropyOptions,
   lossLabels,
@@ -31,6 +32,8 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
  * `loss_r = log Σ_j exp(logits_rj) - logits_r,label(r)` of `logits = hidden weightᵀ`, chunk by chunk of rows: what
  * `crossEntropy(linear(hidden, weight), labels)` gives, but for rounding. The gradient computes each chunk's logits anew
  * and adds up the weight's over the chunks, in order.
+ *
+ * A weight that carries an adapter (adapter.ts) acts as `W + s·B·A`, as it does in `linear`.
  *
  * @param hidden (M, C)
  * @param weight (V, C) of f32, bf16, f16, int8 or int4; packed weights have no gradient of their own
@@ -65,45 +68,60 @@ export function linearCrossEntropy(
   const most = STEP * Math.max(1, Math.floor(logitsBytes / (4 * classes * STEP)));
   const loss = Tensor.empty(gpu, [rows]);
   const stats = Tensor.empty(gpu, [rows, 2]);
+  const adapter = adapterOf(weight);
   for (let first = 0; first < rows; first += most) {
     tidy(() => {
       const n = Math.min(most, rows - first);
-      const logits = logitsOf(hidden.view(first * inner, [n, inner]), weight);
+      const logits = logitsOf(hidden.view(first * inner, [n, inner]), weight, adapter);
       const part = { labels: target.view(first, [n]), stats: stats.view(2 * first, [n, 2]) };
       runLoss({ logits, ...part, loss: loss.view(first, [n]), ignore });
     });
   }
-  record(loss, [hidden, weight], (dy, needs) => {
+  const inputs = adapter ? [hidden, weight, adapter.a, adapter.b] : [hidden, weight];
+  record(loss, inputs, (dy, needs) => {
     const dhidden = needs[0] ? Tensor.empty(gpu, hidden.shape) : null;
-    let dweight: Tensor | null = null;
+    const whole: (Tensor | null)[] = inputs.slice(1).map(() => null);
     for (let first = 0; first < rows; first += most) {
-      dweight = tidy(() => {
+      const parts = tidy(() => {
         const n = Math.min(most, rows - first);
         const x = hidden.view(first * inner, [n, inner]);
-        const logits = logitsOf(x, weight);
+        const logits = logitsOf(x, weight, adapter);
         const dx = Tensor.empty(gpu, logits.shape);
         const part = { labels: target.view(first, [n]), stats: stats.view(2 * first, [n, 2]) };
         runLossGradient({ logits, ...part, dy: dy.view(first, [n]), dx, ignore });
         logits.dispose();
+        const low = adapter &&
+          adapterGradients(dx, x, narrowed(x, adapter), adapter, [needs[0], needs[2], needs[3]]);
         if (dhidden) {
           const sizes = { rows: n, columns: inner, inner: classes };
-          const dh = product(dx, weight, { ...sizes, transposeA: false, transposeB: false });
+          const own = product(dx, weight, { ...sizes, transposeA: false, transposeB: false });
+          const dh = low?.dx ? accumulate(own, low.dx) : own;
           gpu.copy(dh.buffer, 0, dhidden.buffer, 4 * first * inner, 4 * dh.size);
         }
-        if (!needs[1] || packed) return null;
         const sizes = { rows: classes, columns: inner, inner: n };
-        const dw = product(dx, x, { ...sizes, transposeA: true, transposeB: false });
-        return dweight ? accumulate(dweight, dw) : dw;
+        const dweight = needs[1] && !packed
+          ? product(dx, x, { ...sizes, transposeA: true, transposeB: false })
+          : null;
+        return [dweight, low?.da ?? null, low?.db ?? null];
+      });
+      whole.forEach((before, i) => {
+        const d = parts[i];
+        if (d) whole[i] = before ? accumulate(before, d) : d;
       });
     }
-    if (rows === 0 && needs[1] && !packed) dweight = Tensor.zeros(gpu, weight.shape);
-    return [dhidden, dweight];
+    return [dhidden, ...whole.map((d, i) => d ?? emptySum(inputs[i + 1], needs[i + 1]))];
   });
   return options.weights ? mul(loss, options.weights) : loss;
 }
 
-function logitsOf(x: Tensor, weight: Tensor): Tensor {
+function logitsOf(x: Tensor, weight: Tensor, adapter: Adapter | undefined): Tensor {
   const [rows, inner] = x.shape;
   const layout = { transposeA: false, transposeB: true };
-  return product(x, weight, { rows, columns: weight.dim(0), inner, ...layout });
+  const logits = product(x, weight, { rows, columns: weight.dim(0), inner, ...layout });
+  return adapter ? widen(logits, narrowed(x, adapter), adapter) : logits;
+}
+
+/** The gradient where there are no rows to sum over; packed weights have none. */
+function emptySum(x: Tensor, needed: boolean): Tensor | null {
+  return needed && x.dtype === "f32" ? Tensor.zeros(x.gpu, x.shape) : null;
 }

@@ -2,17 +2,18 @@
 
 import { isRecording, needsGrad, recordAll } from "../autograd.ts";
 import { sizeOf, Tensor } from "../tensor.ts";
+import { adapterOf } from "./adapter.ts";
 import { columnSum } from "./column_sum.ts";
 import { product } from "./matmul_launch.ts";
 import { stackRows, unstackRows } from "./stack_rows.ts";
 
 /**
- * Whether {@link stackedLinear} pays: the pass is recorded and every weight is f32. At inference weights may be packed
- * and rows few, where copying weights costs as much as the product.
+ * Whether {@link stackedLinear} pays: the pass is recorded and every weight is f32 and carries no adapter. At inference
+ * weights may be packed and rows few, where copying weights costs as much as the product.
  */
 export function paysToStack(x: Tensor, weights: readonly Tensor[]): boolean {
   return isRecording() && [x, ...weights].some(needsGrad) &&
-    weights.every(({ dtype }) => dtype === "f32");
+    weights.every((weight) => weight.dtype === "f32" && !adapterOf(weight));
 }
 
 /**
