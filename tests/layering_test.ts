@@ -24,8 +24,10 @@ const ROOMS: { name: string; holds: RegExp; only?: string[]; not?: string[] }[] 
   { name: "ops", holds: /^lib\/ops\//, not: ["data"] },
   { name: "nn", holds: /^lib\/nn\//, not: ["kernels"] },
   { name: "model", holds: /^lib\/model\//, not: ["kernels"] },
+  // Groups of processes: knows arrays, not models.
+  { name: "comm", holds: /^lib\/comm\//, only: ["errors"] },
   { name: "train", holds: /^lib\/train\//, not: ["kernels"] },
-  { name: "infer", holds: /^lib\/infer\//, not: ["kernels", "train"] },
+  { name: "infer", holds: /^lib\/infer\//, not: ["kernels", "train", "comm"] },
   { name: "study", holds: /^lib\/study\//, not: ["kernels"] },
   // Figures take plain records: no models, no GPU.
   { name: "show", holds: /^lib\/show\//, only: ["errors", "whole files"] },

@@ -1,0 +1,80 @@
+// Open MPI through FFI, in processes that mpirun starts.
+
+import assert from "node:assert/strict";
+import { ResourceError } from "../../lib/errors.ts";
+import { LIBRARY_PATHS, loadMpi } from "../../lib/comm/mpi_library.ts";
+import { mpiTest, runRanks } from "./mpirun.ts";
+
+/** Milliseconds until a process is gone; those it was killed with may lie unburied for a moment. */
+async function msUntilGone(pid: number, mostMs: number): Promise<number> {
+  const started = performance.now();
+  while (performance.now() - started < mostMs) {
+    const args = ["-0", String(pid)];
+    const { success } = await new Deno.Command("kill", { args, stderr: "null" }).output();
+    if (!success) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return performance.now() - started;
+}
+
+for (const ranks of [1, 3]) {
+  Deno.test({
+    ...mpiTest(`every operation gives on ${ranks} ranks what it should`),
+    fn: async () => {
+      const { code, stderr, said } = await runRanks(ranks, "operations");
+      assert.equal(code, 0, stderr);
+      assert.deepEqual(said.flat().map((s) => s.localRank), [...Array(ranks).keys()]);
+      assert.deepEqual(said.flat().map((s) => s.size), Array(ranks).fill(ranks));
+    },
+  });
+}
+
+Deno.test({
+  ...mpiTest("ranks that disagree end with the first name that differs"),
+  fn: async () => {
+    const contents = await runRanks(3, "agreement", { on: "contents" });
+    assert.equal(contents.code, 1);
+    assert.match(contents.stderr, /rank 2 has another second than rank 0/);
+    const number = await runRanks(2, "agreement", { on: "number" });
+    assert.match(number.stderr, /others have another number of them/);
+    const names = await runRanks(2, "agreement", { on: "names" });
+    assert.match(names.stderr, /rank 1 has another list of names than rank 0/);
+    assert.equal((await runRanks(2, "agreement")).code, 0);
+  },
+});
+
+Deno.test({
+  ...mpiTest("a rank that dies ends the job within 10 s, not with 0, and leaves no process"),
+  fn: async () => {
+    for (const [end, code] of [["kill", 137], ["throw", 1], ["abort", 5]] as const) {
+      const result = await runRanks(2, "death", { end });
+      assert.equal(result.code, code, `${end}: ${result.stderr}`);
+      const pids: number[] = result.said.flat().map((s) => s.pid);
+      assert.equal(pids.length, 2);
+      let { ms } = result;
+      for (const pid of pids) ms += await msUntilGone(pid, 10_000);
+      assert.ok(ms < 10_000, `${end} took ${ms} ms`);
+    }
+  },
+});
+
+Deno.test({
+  ...mpiTest("a rank that hangs is found by the others' patience"),
+  fn: async () => {
+    const { code, stderr, ms } = await runRanks(2, "death", { end: "hang", patienceMs: 1000 });
+    assert.notEqual(code, 0);
+    assert.match(stderr, /rank 0 waited 1 s for the other 1 in one all-reduce/);
+    assert.ok(ms < 10_000, `${ms} ms`);
+  },
+});
+
+Deno.test("loadMpi() says what to install, and refuses another library", () => {
+  const missing = "/nowhere/libmpi.so.40";
+  assert.throws(() => loadMpi(missing), (error) => {
+    assert.ok(error instanceof ResourceError);
+    assert.match(error.message, /^Cannot load Open MPI: \/nowhere\/libmpi\.so\.40: /);
+    assert.match(error.help ?? "", /apt-get install openmpi-bin libopenmpi3/);
+    return true;
+  });
+  assert.ok(LIBRARY_PATHS.every((path) => path.startsWith("/")), "flags name files");
+});

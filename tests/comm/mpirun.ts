@@ -1,0 +1,63 @@
+// Starts several ranks of rank_program.ts, as the tests do: with the permissions that `deno task train` has for MPI.
+
+import { runQuietly } from "../../lib/cli/python.ts";
+import { COMM_VARIABLES } from "../../lib/comm/open.ts";
+import { LIBRARY_PATHS } from "../../lib/comm/mpi_library.ts";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+const PROGRAM = `${ROOT}tests/comm/rank_program.ts`;
+
+/** What one run of several ranks said. */
+export interface RanksResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+  /** Wall time in milliseconds. */
+  ms: number;
+  /** What the ranks said, by rank: JSON values in the order they were said. */
+  // deno-lint-ignore no-explicit-any
+  said: any[][];
+}
+
+/** True where mpirun can be started. */
+export const HAS_MPIRUN = (await runQuietly("mpirun", ["--version"]))?.code === 0;
+
+/** Name and options of a test that needs mpirun: skipped by name where there is none. */
+export function mpiTest(name: string): { name: string; ignore: boolean } {
+  return HAS_MPIRUN
+    ? { name, ignore: false }
+    : { name: `${name} (skipped: no mpirun; deno task setup installs it)`, ignore: true };
+}
+
+/** Runs a task of the program on `ranks` ranks, each with one thread for the software adapter. */
+export async function runRanks(
+  ranks: number,
+  task: string,
+  settings: Readonly<Record<string, string | number>> = {},
+): Promise<RanksResult> {
+  const started = performance.now();
+  const root = Deno.build.os !== "windows" && Deno.uid() === 0;
+  const { code, stdout, stderr } = await new Deno.Command("mpirun", {
+    args: [
+      ...(root ? ["--allow-run-as-root"] : []),
+      "--oversubscribe",
+      ...["-n", String(ranks), "deno", "run", "--quiet", "--no-prompt", "--frozen"],
+      `--allow-ffi=${LIBRARY_PATHS.join(",")}`,
+      `--allow-env=${COMM_VARIABLES.join(",")}`,
+      "--allow-run=kill", // a rank that ends itself
+      PROGRAM,
+      task,
+      ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
+    ],
+    cwd: ROOT,
+    env: { LP_NUM_THREADS: "1", XDG_RUNTIME_DIR: "/tmp", NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const text = new TextDecoder();
+  const result = { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
+  const said: unknown[][] = Array.from({ length: ranks }, () => []);
+  for (const [, rank, json] of result.stdout.matchAll(/^rank (\d+): (.*)$/gm)) {
+    said[Number(rank)].push(JSON.parse(json));
+  }
+  return { ...result, ms: performance.now() - started, said };
+}
