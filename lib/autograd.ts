@@ -115,6 +115,11 @@ export interface BackwardOptions {
   retainGraph?: boolean;
   /** Also return gradients of these tensors, which need not be parameters. */
   wanted?: readonly Tensor[];
+  /**
+   * Takes the gradient of each parameter as soon as nothing more will be added to it, so from the last layers to the
+   * first. The gradient is the callee's to dispose of; the map that is returned has only those wanted.
+   */
+  onGradient?: (parameter: Tensor, gradient: Tensor) => void;
 }
 
 /**
@@ -129,6 +134,20 @@ export function backward(
   losses: Tensor | readonly Tensor[],
   options: BackwardOptions = {},
 ): Map<Tensor, Tensor> {
+  const steps = backwardSteps(losses, options);
+  for (let step = steps.next();; step = steps.next()) if (step.done) return step.value;
+}
+
+/**
+ * {@link backward} in steps, one recorded op each, for work that has something else to do meanwhile. Nothing happens
+ * before the first step.
+ *
+ * @returns the gradients, once all steps are made
+ */
+export function* backwardSteps(
+  losses: Tensor | readonly Tensor[],
+  options: BackwardOptions = {},
+): Generator<void, Map<Tensor, Tensor>> {
   const roots = losses instanceof Tensor ? [losses] : losses;
   const wanted = new Set(options.wanted ?? []);
   const pending = new Map<Tensor, Tensor>();
@@ -144,7 +163,10 @@ export function backward(
     add(pending, root, seed ? ones.alias() : ones);
   });
 
-  for (const y of sorted(roots)) {
+  const order = sorted(roots);
+  const { onGradient } = options;
+  const uses = onGradient && usesIn(order);
+  for (const y of order) {
     const dy = pending.get(y);
     pending.delete(y);
     const node = y.node;
@@ -163,13 +185,37 @@ export function backward(
       });
       for (const dx of grads) if (dx && !taken.has(dx)) dx.dispose();
     }
-    if (dy && (y.requiresGrad || wanted.has(y))) result.set(y, dy);
+    if (uses) {
+      for (const x of node?.inputs ?? []) {
+        const left = uses.get(x)! - 1;
+        uses.set(x, left);
+        // What was computed is told when it is passed: until then it is needed here.
+        if (left > 0 || !x.requiresGrad || x.node || wanted.has(x)) continue;
+        const dx = pending.get(x);
+        pending.delete(x);
+        if (dx) onGradient!(x, dx);
+      }
+    }
+    if (dy && wanted.has(y)) result.set(y, dy);
+    else if (dy && y.requiresGrad && onGradient) onGradient(y, dy);
+    else if (dy && y.requiresGrad) result.set(y, dy);
     else dy?.dispose();
-    if (!node || options.retainGraph) continue;
-    if (y.requiresGrad || wanted.has(y) || roots.includes(y)) y.node = SPENT;
-    else y.dispose();
+    if (node && !options.retainGraph) {
+      if (y.requiresGrad || wanted.has(y) || roots.includes(y)) y.node = SPENT;
+      else y.dispose();
+    }
+    if (node) yield;
   }
   return result;
+}
+
+/** How often each tensor is an input of what is ordered. */
+function usesIn(order: readonly Tensor[]): Map<Tensor, number> {
+  const uses = new Map<Tensor, number>();
+  for (const { node } of order) {
+    for (const x of node?.inputs ?? []) uses.set(x, (uses.get(x) ?? 0) + 1);
+  }
+  return uses;
 }
 
 function add(pending: Map<Tensor, Tensor>, x: Tensor, dx: Tensor): void {

@@ -59,6 +59,14 @@ function release(gpu: Gpu, storage: Storage): void {
 const WIDE: readonly DType[] = ["f32", "i32", "u32"];
 
 const scopes: Set<Tensor>[] = [];
+/** Tensors of scopes that were left and may be entered again. */
+const left = new Set<Set<Tensor>>();
+
+/** Takes a tensor out of every scope. */
+function unscope(tensor: Tensor): void {
+  for (const scope of scopes) scope.delete(tensor);
+  for (const scope of left) scope.delete(tensor);
+}
 
 /**
  * Runs `fn` and gives back every tensor made in it, except those it returns (also inside arrays, values of maps,
@@ -78,6 +86,36 @@ export function tidy<T>(fn: () => T): T {
       if (scope.delete(tensor)) outer?.add(tensor);
     }
     for (const tensor of scope) tensor.dispose();
+  }
+}
+
+/**
+ * A scope that may be left and entered again, for work with waits in it: every tensor made inside {@link Scope.run} lives
+ * until {@link Scope.close}, except those marked with `keep()`.
+ */
+export class Scope {
+  readonly #tensors = new Set<Tensor>();
+
+  /** Runs `fn`, which must not be asynchronous, inside the scope. */
+  run<T>(fn: () => T): T {
+    scopes.push(this.#tensors);
+    try {
+      return fn();
+    } finally {
+      scopes.pop();
+      left.add(this.#tensors);
+    }
+  }
+
+  /** Gives back what was made, but for the tensors in `result`, which go to the scope around. */
+  close<T>(result?: T): void {
+    left.delete(this.#tensors);
+    const outer = scopes.at(-1);
+    for (const tensor of tensorsIn(result)) {
+      if (this.#tensors.delete(tensor)) outer?.add(tensor);
+    }
+    for (const tensor of this.#tensors) tensor.dispose();
+    this.#tensors.clear();
   }
 }
 
@@ -239,7 +277,7 @@ export class Tensor {
     else delete this.#storage.whole;
     release(this.gpu, from);
     place.#disposed = true; // its reference is this tensor's now
-    for (const scope of scopes) scope.delete(place);
+    unscope(place);
   }
 
   /** The device buffer. */
@@ -285,7 +323,7 @@ export class Tensor {
 
   /** Takes the tensor out of its scope: it lives until `dispose()`. */
   keep(): this {
-    for (const scope of scopes) scope.delete(this);
+    unscope(this);
     return this;
   }
 
@@ -299,7 +337,7 @@ export class Tensor {
     if (this.#disposed) return;
     this.#disposed = true;
     this.node = undefined;
-    for (const scope of scopes) scope.delete(this);
+    unscope(this);
     release(this.gpu, this.#storage);
   }
 

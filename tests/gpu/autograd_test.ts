@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import {
   backward,
+  backwardSteps,
   detach,
   isRecording,
   needsGrad,
@@ -151,6 +152,66 @@ Deno.test("a parameter that was computed keeps its memory after backward()", asy
     assert.deepEqual(await values(grads.get(copy)), [3, 3]);
     assert.deepEqual(await values(grads.get(w)), [6, 6]);
     assert.deepEqual(await values(copy), [0, 2]);
+  });
+});
+
+Deno.test("onGradient takes each parameter's gradient once it is complete, last layers first", async () => {
+  await withDevice(async (gpu) => {
+    const live = gpu.buffers.liveCount;
+    const [first, shared, last] = [1, 2, 3].map(() => parameter(counting(gpu, 2)));
+    const told: string[] = [];
+    const sums: number[][] = [];
+    const grads = new Map<Tensor, Tensor>();
+    const names = new Map([[first, "first"], [shared, "shared"], [last, "last"]]);
+    // `shared` is used near the loss and far from it: complete only after its farther use.
+    const h = plus(plus(shared, first), affine(first, 4));
+    const y = plus(plus(last, affine(h, 2)), affine(shared, 3));
+    const none = parameter(counting(gpu, 2));
+    plus(none, y); // not on the way to the loss
+    const result = backward(y, {
+      seeds: [ones(gpu, 2)],
+      onGradient: (parameter, gradient) => {
+        told.push(names.get(parameter)!);
+        grads.set(parameter, gradient);
+      },
+    });
+    assert.equal(result.size, 0);
+    for (const name of [last, shared, first]) sums.push(await values(grads.get(name)));
+    assert.deepEqual(sums, [[1, 1], [5, 5], [10, 10]]);
+    assert.deepEqual([...told].sort(), ["first", "last", "shared"], "each is told once");
+    assert.equal(told[0], "last");
+    assert.ok(gpu.buffers.liveCount > live);
+  });
+});
+
+Deno.test("onGradient leaves wanted gradients to the result, and passes through computed parameters", async () => {
+  await withDevice(async (gpu) => {
+    const w = parameter(counting(gpu, 2));
+    const copy = parameter(affine(w, 2));
+    const told = new Map<Tensor, Tensor>();
+    const onGradient = (parameter: Tensor, gradient: Tensor) => told.set(parameter, gradient);
+    const result = backward(affine(copy, 3), { seeds: [ones(gpu, 2)], wanted: [w], onGradient });
+    assert.deepEqual(await values(told.get(copy)), [3, 3]);
+    assert.deepEqual(await values(result.get(w)), [6, 6]);
+    assert.equal(told.has(w), false);
+    const root = parameter(counting(gpu, 2));
+    backward(root, { seeds: [ones(gpu, 2)], onGradient });
+    assert.deepEqual(await values(told.get(root)), [1, 1]);
+  });
+});
+
+Deno.test("backwardSteps() goes one op at a time and ends with the same gradients", async () => {
+  await withDevice(async (gpu) => {
+    const w = parameter(counting(gpu, 2));
+    const steps = backwardSteps(affine(affine(affine(w, 2), 3), 5), { seeds: [ones(gpu, 2)] });
+    let count = 0;
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) {
+      count++;
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    assert.equal(count, 3);
+    assert.deepEqual(await values(step.value.get(w)), [30, 30]);
   });
 });
 

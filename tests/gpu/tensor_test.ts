@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { bytesOf, readAll, Tensor, tidy } from "../../lib/tensor.ts";
+import { bytesOf, readAll, Scope, Tensor, tidy } from "../../lib/tensor.ts";
 import { counting, runLine, withDevice } from "./kernels.ts";
 
 Deno.test("Tensor.from() follows the array's kind and gives back its values", async () => {
@@ -100,6 +100,33 @@ Deno.test("tidy() hands results to the scope around it, and cleans up when its f
     const outside = counting(gpu, 2);
     tidy(() => outside);
     assert.equal(outside.isDisposed, false);
+  });
+});
+
+Deno.test("a Scope is left and entered again, and gives back at its end what was not kept", async () => {
+  await withDevice(async (gpu) => {
+    const live = gpu.buffers.liveCount;
+    const scope = new Scope();
+    const a = scope.run(() => counting(gpu, 3));
+    await new Promise((resolve) => setTimeout(resolve));
+    const apart = counting(gpu, 3); // made while the scope is left: not its own
+    const kept = scope.run(() => counting(gpu, 3));
+    kept.keep();
+    const [result, gone] = scope.run(() => [counting(gpu, 3), counting(gpu, 3)]);
+    gone.dispose();
+    scope.close([result]);
+    assert.ok(a.isDisposed && gone.isDisposed);
+    assert.ok(!kept.isDisposed && !apart.isDisposed && !result.isDisposed);
+    assert.deepEqual([...await kept.floats()], [0, 1, 2]);
+    for (const tensor of [kept, apart, result]) tensor.dispose();
+    assert.equal(gpu.buffers.liveCount, live);
+    assert.throws(() =>
+      scope.run(() => {
+        throw new Error("inside");
+      }), /inside/);
+    tidy(() => scope.run(() => counting(gpu, 3)));
+    scope.close();
+    assert.equal(gpu.buffers.liveCount, live);
   });
 });
 
