@@ -3,7 +3,7 @@
 import code from "../../kernels/ema_step.wgsl" with { type: "text" };
 import { Kernel } from "../gpu/kernel.ts";
 import { runPointwise } from "../gpu/pointwise.ts";
-import type { Tensor } from "../tensor.ts";
+import { Tensor } from "../tensor.ts";
 
 const kernel = new Kernel("ema_step", { main: code, inPlace: ["average"] });
 
@@ -13,10 +13,11 @@ const kernel = new Kernel("ema_step", { main: code, inPlace: ["average"] });
  * @param average (…)
  * @param x (…) the same shape
  * @param decay in [0, 1]
+ * @param guard (1) if it is not finite, nothing changes: the factor of an update that did nothing
  * @throws {TypeError} If the shapes differ
  * @throws {RangeError} If the decay is out of range
  */
-export function emaStep(average: Tensor, x: Tensor, decay: number): void {
+export function emaStep(average: Tensor, x: Tensor, decay: number, guard?: Tensor): void {
   if (average.shape.join() !== x.shape.join()) {
     throw new TypeError(
       `Cannot average (${x.shape.join(", ")}) into (${average.shape.join(", ")})`,
@@ -26,5 +27,10 @@ export function emaStep(average: Tensor, x: Tensor, decay: number): void {
     throw new RangeError(`Cannot average with decay ${decay}: it must be in [0, 1]`);
   }
   const params = { decay, share: 1 - decay };
-  runPointwise(kernel, x.gpu, { x, average }, x.size, { params });
+  const always = guard ? undefined : Tensor.from(x.gpu, [1], [1]);
+  runPointwise(kernel, x.gpu, { x, average }, x.size, {
+    scalars: { guard: (guard ?? always)! },
+    params,
+  });
+  always?.dispose();
 }

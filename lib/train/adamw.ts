@@ -140,15 +140,20 @@ export class AdamW {
    *
    * @param gradients from {@link AdamW.collect}, each with the one-element factor it is scaled by
    * @param learningRate of this step
+   * @param guard (1) if it is not finite, averages stay as they are, as weights do under such a factor
    * @throws {TypeError} If a later optimizer has taken the parameters over
    */
-  step(gradients: Map<FlatGroup, ScaledGradient>, learningRate: number): void {
+  step(
+    gradients: Map<FlatGroup, ScaledGradient>,
+    learningRate: number,
+    guard?: Tensor,
+  ): void {
     for (const [group, flat] of this.#flats) {
       own(group, flat);
       const given = gradients.get(group);
       if (given) this.#update(group, flat, given, learningRate);
       if (flat.average && this.#emaDecay !== undefined) {
-        emaStep(flat.average, flat.weights, this.#emaDecay);
+        emaStep(flat.average, flat.weights, this.#emaDecay, guard);
       }
     }
   }
@@ -185,6 +190,19 @@ export class AdamW {
   /** Updates made of each parameter; those never updated are absent. */
   steps(): Record<string, number> {
     return Object.fromEntries([...this.state].map(([name, { step }]) => [name, step]));
+  }
+
+  /** Takes back counts of updates that changed nothing: `steps` is what {@link AdamW.steps} said before them. */
+  rewind(steps: Readonly<Record<string, number>>): void {
+    for (const [name, state] of this.state) {
+      if (Object.hasOwn(steps, name)) {
+        state.step = steps[name];
+        continue;
+      }
+      state.m.dispose(); // never updated: as if it had no state, its part of the moments being zeros
+      state.v.dispose();
+      this.state.delete(name);
+    }
   }
 
   /**

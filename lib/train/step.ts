@@ -79,7 +79,7 @@ export function trainStep(
       const factor = mul(clipScale(norm2, options.clip.maxNorm), guard);
       for (const scaled of total.values()) scaled.factor = factor;
     }
-    optimizer.step(total, options.learningRate);
+    optimizer.step(total, options.learningRate, guard);
     return metrics;
   });
 }

@@ -14,6 +14,17 @@ Deno.test("emaStep() moves the average towards the values", GPU_TEST, async () =
   }
 });
 
+Deno.test("emaStep() changes no bit under a guard that is not finite", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const [before, x] = [normals(9, 1), normals(9, 2)];
+  for (const [guard, moves] of [[NaN, false], [Infinity, false], [0, true], [0.5, true]] as const) {
+    const average = Tensor.from(gpu, before, [9]);
+    emaStep(average, Tensor.from(gpu, x, [9]), 0.9, Tensor.from(gpu, [guard], [1]));
+    const after = await average.floats();
+    assert.equal(after.some((a, i) => a !== before[i]), moves, `guard ${guard}`);
+  }
+});
+
 Deno.test("emaStep() refuses other shapes and decays outside [0, 1]", GPU_TEST, async () => {
   const gpu = await testGpu();
   const [a, b] = [Tensor.zeros(gpu, [2]), Tensor.zeros(gpu, [3])];
