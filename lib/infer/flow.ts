@@ -3,7 +3,7 @@
 
 import { noGrad } from "../autograd.ts";
 import { normalNoise } from "../data/noise.ts";
-import { packBatch, type PackOptions } from "../data/pack.ts";
+import { packBatch, type PackedBatch, type PackOptions } from "../data/pack.ts";
 import type { Sample } from "../data/sample.ts";
 import type { Pixels } from "../data/transforms.ts";
 import { prepareBatch } from "../model/batch.ts";
@@ -58,11 +58,35 @@ export async function drawImages(
     if (drawn !== 1) throw new TypeError(`Cannot draw sample ${i}: it predicts ${drawn} images`);
   }
   if (samples.length === 0) return [];
+  const packed = packBatch(samples, { ...pack, drawTimestep: () => 0 });
+  const { config } = model;
+  const drawn = await drawPacked(model, packed, encodePixels(packed.vaeImages, config), options);
+  return drawn.map(({ tokens, rows, columns }) => decodePixels(tokens, rows, columns, config));
+}
+
+/** Latent tokens of one drawn image, (rows · columns, latent numbers). */
+export interface DrawnLatents {
+  tokens: Float32Array;
+  rows: number;
+  columns: number;
+}
+
+/**
+ * Draws what a packed batch predicts: every image with a flow loss, all at once.
+ *
+ * @param clean (N_vae, latent numbers) clean latents; those of images that are drawn are not looked at
+ * @returns one entry per drawn image, in packed order
+ */
+export async function drawPacked(
+  model: UniMedVL,
+  packed: PackedBatch,
+  clean: Float32Array,
+  options: DrawOptions = {},
+): Promise<DrawnLatents[]> {
   const { config } = model;
   const { points = 25, shift = config.timestepShift, seed = 0 } = options;
-  const packed = packBatch(samples, { ...pack, drawTimestep: () => 0 });
   const width = latentSize(config);
-  const x = encodePixels(packed.vaeImages, config);
+  const x = clean.slice();
   const noise = normalNoise(packed.mseRows.length * width, "draw", seed);
   packed.mseRows.forEach((row, i) => {
     x.set(noise.subarray(i * width, (i + 1) * width), row * width);
@@ -86,23 +110,12 @@ export async function drawImages(
       for (let c = 0; c < width; c++) x[row * width + c] -= dt * v[i * width + c];
     });
   }
-  return cutImages(packed.latentShapes, packed.mseRows, x, width, config);
-}
-
-function cutImages(
-  shapes: [number, number][],
-  drawnRows: Int32Array,
-  x: Float32Array,
-  width: number,
-  config: UniMedVL["config"],
-): Pixels[] {
-  const drawn = new Set(drawnRows);
-  const images: Pixels[] = [];
+  const rows = new Set(packed.mseRows);
+  const images: DrawnLatents[] = [];
   let row = 0;
-  for (const [h, w] of shapes) {
-    if (drawn.has(row)) {
-      images.push(decodePixels(x.slice(row * width, (row + h * w) * width), h, w, config));
-    }
+  for (const [h, w] of packed.latentShapes) {
+    const tokens = x.slice(row * width, (row + h * w) * width);
+    if (rows.has(row)) images.push({ tokens, rows: h, columns: w });
     row += h * w;
   }
   return images;
