@@ -3,6 +3,7 @@
 // its own: with one global norm, the flow gradient rescales the updates of the und expert.
 
 import { backward } from "../autograd.ts";
+import type { PackedBatch } from "../data/packed_batch.ts";
 import { type ModelInputs, prepareBatch } from "../model/batch.ts";
 import type { DecoderOptions } from "../model/language.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
@@ -24,6 +25,24 @@ export interface Objective {
   reweightText?: boolean;
   /** Layers where the flow loss must not reach und keys and values. */
   blocked?: DecoderOptions["blocked"];
+  /**
+   * What the sums are divided by, where the batch is one of several of a step: Σ of text weights and number of
+   * flow tokens over all of them. Default: the batch's own.
+   */
+  totals?: LossTotals;
+}
+
+/** Denominators of the two losses. */
+export interface LossTotals {
+  text: number;
+  flow: number;
+}
+
+/** Σ of text weights and number of flow tokens of a batch: what its own means are divided by. */
+export function lossTotals(packed: PackedBatch, reweightText: boolean): LossTotals {
+  const { ceLossWeights, mseLossIndexes } = packed;
+  const text = reweightText ? ceLossWeights.reduce((a, b) => a + b, 0) : ceLossWeights.length;
+  return { text, flow: mseLossIndexes.length };
 }
 
 /** Losses (scalars, absent where the batch has none) and gradients of one objective. */
@@ -62,7 +81,7 @@ export function objectiveLoss(
   if (out.textLoss && batch.textTarget) {
     const n = out.textLoss.size;
     const raw = objective.reweightText ? batch.textTarget.weights : new Float32Array(n).fill(1);
-    const sum = raw.reduce((a, b) => a + b, 0);
+    const sum = objective.totals?.text ?? raw.reduce((a, b) => a + b, 0);
     const weights = Tensor.from(gpu, raw.map((w) => w / sum), [n]);
     const text = weightedSum(out.textLoss, weights);
     losses.text = text.alias(); // backward frees what it passes; this handle stays
@@ -70,7 +89,7 @@ export function objectiveLoss(
   }
   if (out.flowLoss) {
     const n = out.flowLoss.size;
-    const even = Tensor.from(gpu, new Float32Array(n).fill(1 / n), [n]);
+    const even = Tensor.from(gpu, new Float32Array(n).fill(1 / (objective.totals?.flow ?? n)), [n]);
     const flow = weightedSum(out.flowLoss, even);
     losses.flow = flow.alias();
     parts.push(weighted(flow, objective.flowWeight));
