@@ -29,10 +29,13 @@ export interface PackOptions extends TokenGrid {
   positions?: PositionRule;
   /** Probability of dropping a condition, by kind. Default: nothing is dropped. */
   dropout?: { text: number; vit: number; vae: number };
-  /** Uniform in [0, 1); called once per item with `dropout: true`, in order. */
-  drawDropout?: () => number;
-  /** Standard normal; called once per noised image (once per split for frames), in order. */
-  drawTimestep?: () => number;
+  /** Uniform in [0, 1); called once per item with `dropout: true`, in order, with its sample's place. */
+  drawDropout?: (sample: number) => number;
+  /**
+   * Standard normal; called once per noised image (once per split for frames), in order, with its
+   * sample's place in the batch.
+   */
+  drawTimestep?: (sample: number) => number;
   /**
    * If given, one more sample of one causal split fills the list of splits (not the tokens) up to
    * this length, as the reference's block-mask path does.
@@ -149,7 +152,7 @@ class Packer {
   #draw(which: "drawDropout" | "drawTimestep"): number {
     const draw = this.options[which];
     if (!draw) throw new TypeError(`Cannot pack: the plan needs random numbers, give ${which}`);
-    return draw();
+    return draw(this.#sampleLens.length);
   }
 
   #openSplit(mode: Mode) {
