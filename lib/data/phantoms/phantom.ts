@@ -75,14 +75,33 @@ export function phantom(
   options: PhantomOptions = {},
 ): Phantom {
   const resolved = resolve(options);
-  const key = ["phantom", seed, split, index];
-  const factors = drawFactors(
-    new Draws(...key, "factors"),
-    resolved.lesionRate,
-    resolved.lesionCounts,
-  );
-  const anatomy = drawAnatomy(new Draws(...key, "anatomy"), factors);
+  const factors = factorsOf(seed, split, index, resolved);
+  const anatomy = drawAnatomy(new Draws("phantom", seed, split, index, "anatomy"), factors);
   return build({ seed, split, index, options: resolved }, factors, anatomy);
+}
+
+/**
+ * The ground truth of phantom `index`, without drawing it.
+ *
+ * @throws {InputError} If the seed, the index or an option is out of range
+ */
+export function phantomFactors(
+  seed: number,
+  split: string,
+  index: number,
+  options: PhantomOptions = {},
+): Factors {
+  return factorsOf(seed, split, index, resolve(options));
+}
+
+function factorsOf(
+  seed: number,
+  split: string,
+  index: number,
+  { lesionRate, lesionCounts }: Required<PhantomOptions>,
+): Factors {
+  const draws = new Draws("phantom", seed, split, index, "factors");
+  return drawFactors(draws, lesionRate, lesionCounts);
 }
 
 /** The same case, same noise, with its lesions gone; a healthy phantom is returned as it is. */

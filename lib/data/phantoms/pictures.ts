@@ -45,12 +45,25 @@ export function picturePair(p: Phantom, task: PictureTask): PicturePair {
       return { task, text: INSTRUCTIONS.denoise, source: noisy, target: p.image };
     }
     case "translate": {
-      const others: Modality[] = MODALITIES.filter((m) => m !== p.factors.modality);
-      const modality = draws.pick(others);
-      const text = `${INSTRUCTIONS.translate} ${modality}`;
+      const modality = translatedTo(p, draws);
+      const text = pairText(p, task);
       return { task, text, source: p.image, target: inModality(p, modality).image };
     }
   }
+}
+
+/** What stands for a case whose picture is not needed. */
+type Case = Pick<Phantom, "seed" | "split" | "index" | "factors">;
+
+/** The instruction of one task, as `picturePair` has it; nothing is drawn. */
+export function pairText(p: Case, task: PictureTask): string {
+  if (task !== "translate") return INSTRUCTIONS[task];
+  const draws = new Draws("pair", p.seed, p.split, p.index, task);
+  return `${INSTRUCTIONS.translate} ${translatedTo(p, draws)}`;
+}
+
+function translatedTo({ factors }: Case, draws: Draws): Modality {
+  return draws.pick(MODALITIES.filter((m) => m !== factors.modality));
 }
 
 /** A mask of zeros and ones as a flat grey picture of -1 and 1, (size, size) → (size, size, 3). */
