@@ -2,6 +2,7 @@
 // them, each with its use. What is drawn at random (which caption, how many edits) is drawn already.
 
 import type { Pixels } from "../transforms.ts";
+import type { PhantomPicture } from "./phantom_picture.ts";
 
 /** What records teach: text → image, image → text, several images with texts, text alone. */
 export const TASKS = ["t2i", "i2t", "interleaved", "text"] as const;
@@ -24,6 +25,8 @@ export interface ImageRef {
   bytes?: Uint8Array;
   /** (3, h, w) in [-1, 1]. */
   pixels?: Pixels;
+  /** In place of these: a phantom that the loader's workers draw, as drawing takes longer than sending its recipe. */
+  phantom?: PhantomPicture;
 }
 
 /**
