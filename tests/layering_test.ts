@@ -52,6 +52,9 @@ const PACKAGES: Record<string, string[]> = {
   "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
   zod: ["train"],
+  hyparquet: ["data", "tests"],
+  "hyparquet-compressors": ["data", "tests"],
+  "hyparquet-writer": ["experiments", "tests"],
   "@std/cli/parse-args": ["cli", "tests"],
   // The engines that tests/bench/peers.ts compares with, locked apart in peers.lock.
   "npm:@tensorflow/tfjs@4.22.0": ["tests"],

@@ -2,7 +2,10 @@
 
 import { InputError } from "../../errors.ts";
 import { fileReason, readJsonLines } from "../jsonl.ts";
+import { openDatasetSource } from "./dataset_source.ts";
+import { isFolderFile, openFolder } from "./folder.ts";
 import { openJsonl } from "./jsonl_source.ts";
+import { detectParquet, openParquet } from "./parquet_source.ts";
 import type { RecordSource, SourceFormat, SourceOptions } from "./source.ts";
 
 /** What stands at a path. */
@@ -34,8 +37,15 @@ export async function openSource(
     case "unimedvl":
     case "vlm":
       return await openJsonl(path, actual, need(found.jsonl, ".jsonl", found), options);
+    case "t2i":
+    case "edit":
+      return await openParquet(path, actual, need(found.parquet, ".parquet", found), options);
+    case "folder":
+      return await openFolder(needFolder(found, actual), options);
+    case "medpack":
+    case "vqa-rad":
+      return await openDatasetSource(needFolder(found, actual), options);
   }
-  throw unknown(path, `as ${actual}`);
 }
 
 async function look(path: string): Promise<Found> {
@@ -66,6 +76,13 @@ function need(files: string[], extension: string, { path }: Found): string[] {
   throw unknown(path, `it has no ${extension} file`);
 }
 
+function needFolder({ path, isFile }: Found, format: string): string {
+  if (!isFile) return path;
+  throw new InputError(`Cannot read training data ${path} as ${format}: it is not a folder`, {
+    help: "Give the folder that holds the file",
+  });
+}
+
 function unknown(path: string, why: string): InputError {
   return new InputError(`Cannot read training data ${path}: ${why}`, {
     help: "Give a .jsonl or .parquet file, or a folder of them, of images with texts, of medpack " +
@@ -74,11 +91,36 @@ function unknown(path: string, why: string): InputError {
 }
 
 async function detect(found: Found): Promise<SourceFormat> {
-  const { names, jsonl, path } = found;
+  const { names, jsonl, parquet, path } = found;
   if (names.has("manifest.jsonl")) return "medpack";
   if (names.has("trainset.json") || names.has("testset.json")) return "vqa-rad";
+  if (jsonl.length > 0 && parquet.length > 0) {
+    throw unknown(path, "it has both .jsonl and .parquet files");
+  }
   if (jsonl.length > 0) return await detectJsonl(jsonl[0]);
+  if (parquet.length > 0) {
+    const format = await detectParquet(parquet[0]);
+    if (format) return format;
+    throw unknown(
+      parquet[0],
+      "it has neither the columns image and captions (t2i) nor image_list and instruction_list (edit)",
+    );
+  }
+  if (!found.isFile && await hasFolderFile(path)) return "folder";
   throw unknown(path, "it has none of the known files");
+}
+
+/** Whether a folder or one in it has an image or a text. */
+async function hasFolderFile(path: string, depth = 0): Promise<boolean> {
+  const folders: string[] = [];
+  for await (const { name, isFile, isDirectory } of Deno.readDir(path)) {
+    if (isFile && isFolderFile(name)) return true;
+    if (isDirectory && !name.startsWith(".")) folders.push(`${path}/${name}`);
+  }
+  for (const folder of folders.sort()) {
+    if (depth < 2 && await hasFolderFile(folder, depth + 1)) return true;
+  }
+  return false;
 }
 
 /** Lines of JSONL that are looked at to tell its format. */
