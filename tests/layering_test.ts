@@ -55,6 +55,7 @@ const PACKAGES: Record<string, string[]> = {
   hyparquet: ["data", "tests"],
   "hyparquet-compressors": ["data", "tests"],
   "hyparquet-writer": ["experiments", "tests"],
+  zod: ["train", "tests"],
   "@std/cli/parse-args": ["cli", "tests"],
   // The engines that tests/bench/peers.ts compares with, locked apart in peers.lock.
   "npm:@tensorflow/tfjs@4.22.0": ["tests"],

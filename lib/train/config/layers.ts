@@ -85,12 +85,8 @@ function startOf(base: Traced | undefined, change: Record<string, Json>, path: s
     );
   if (path === "lora") return old ?? fresh(LORA_DEFAULTS);
   if (path === "batch") {
-    const samples = "samples" in change;
-    const tokens = Object.keys(TOKEN_DEFAULTS).some((key) => key in change);
-    if (samples && !tokens) return new Map<string, Traced>();
-    if (tokens && !samples && (old === undefined || old.has("samples"))) {
-      return fresh(TOKEN_DEFAULTS);
-    }
+    if ("samples" in change) return new Map<string, Traced>();
+    if (old === undefined || old.has("samples")) return fresh(TOKEN_DEFAULTS);
   }
   return old ?? new Map<string, Traced>();
 }

@@ -50,9 +50,8 @@ export type PresetName = keyof typeof TRAIN_PRESETS;
 export function originOf(name: PresetName, path: string): Provenance {
   const segments = path.split(".");
   const preset: Preset = TRAIN_PRESETS[name];
-  const match = preset.origins.find(([pattern]) => {
-    const parts = pattern.split(".");
-    return parts.length <= segments.length && parts.every((p, i) => p === "*" || p === segments[i]);
-  });
+  const match = preset.origins.find(([pattern]) =>
+    pattern.split(".").every((part, i) => part === "*" || part === segments[i])
+  );
   return match?.[1] ?? "ours";
 }

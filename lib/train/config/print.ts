@@ -54,30 +54,9 @@ function leafOrder(value: Json, path = ""): string[] {
 
 /** The JSON Schema of a config file: any field may be left out, `extends` names a preset. */
 export function configFileSchema(): Record<string, unknown> {
-  const whole = withDefaults(CONFIG_SCHEMA, DEFAULTS as unknown as Json);
-  const properties = { ...whole.properties! };
-  const stages = properties.stages;
-  properties.stages = byName(
-    stages,
-    withDefaults(stages.items!, STAGE_DEFAULTS as unknown as Json),
-  );
-  const data = properties.data;
-  const source = withDefaults(data.properties!.sources.items!, SOURCE_DEFAULTS as unknown as Json);
-  properties.data = {
-    ...data,
-    properties: {
-      ...data.properties!,
-      sources: byName(data.properties!.sources, source),
-      validation: byName(data.properties!.validation, source),
-    },
-  };
-  const lora = properties.lora;
-  properties.lora = {
-    ...lora,
-    anyOf: lora.anyOf!.map((s) =>
-      s.properties ? withDefaults(s, LORA_DEFAULTS as unknown as Json) : s
-    ),
-  };
+  const { properties } = withDefaults(CONFIG_SCHEMA, DEFAULTS as unknown as Json);
+  const { stages, data, lora } = properties!;
+  const source = data.properties!.sources.items!;
   return {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "Training config of OKA Lab",
@@ -89,16 +68,42 @@ export function configFileSchema(): Record<string, unknown> {
         description: "Preset that gives whatever is left out here",
       },
       ...properties,
+      stages: byName(stages, "stage"),
+      data: {
+        ...data,
+        properties: {
+          ...data.properties!,
+          sources: byName(data.properties!.sources, "source"),
+          validation: byName(data.properties!.validation, "source"),
+        },
+      },
+      lora: {
+        ...lora,
+        anyOf: lora.anyOf!.map((s) =>
+          s.properties ? withDefaults(s, LORA_DEFAULTS as unknown as Json) : s
+        ),
+      },
     },
     additionalProperties: false,
+    $defs: {
+      stage: withDefaults(stages.items!, STAGE_DEFAULTS as unknown as Json),
+      source: withDefaults(source, SOURCE_DEFAULTS as unknown as Json),
+    },
   };
 }
 
+/** The text of the JSON Schema's file. */
+export function configSchemaText(): string {
+  return JSON.stringify(configFileSchema(), null, 2) + "\n";
+}
+
 /** A list of records, or a record of changes to the items that a preset has, by name. */
-function byName(list: FieldSchema, item: FieldSchema): FieldSchema {
-  const { description, ...rest } = list;
-  const changes = { type: "object", additionalProperties: item } as unknown as FieldSchema;
-  return { ...(description ? { description } : {}), anyOf: [{ ...rest, items: item }, changes] };
+function byName({ description, type }: FieldSchema, item: "stage" | "source"): object {
+  const ref = { $ref: `#/$defs/${item}` };
+  return {
+    description,
+    anyOf: [{ type, items: ref }, { type: "object", additionalProperties: ref }],
+  };
 }
 
 /** Nothing required, and what each field is by default. */
