@@ -121,6 +121,10 @@ export { guide, RENORMS } from "./infer/guidance.ts";
 
 // Training and drawing
 export { AdamW } from "./train/adamw.ts";
+export { findCheckpoint } from "./train/checkpoint/find.ts";
+export { openSnapshot } from "./train/checkpoint/open.ts";
+export { type Snapshot, type TensorEntry } from "./train/checkpoint/snapshot.ts";
+export { writeCheckpoint } from "./train/checkpoint/write.ts";
 export { type LoopOptions, type StepRecord, trainLoop } from "./train/loop.ts";
 export { type Objective, objectiveLoss, runObjective } from "./train/objective.ts";
 export { learningRateAt, type Schedule } from "./train/schedule.ts";

@@ -80,6 +80,7 @@ export async function removeFolder(
   await files.remove(`${folder}/${temporary}`);
 }
 
+/** Removes folders, given newest first, from the oldest on: whenever it ends, the newer ones are there. */
 async function removeSteps(
   runDir: string,
   steps: readonly { name: string; step: number }[],
@@ -88,7 +89,7 @@ async function removeSteps(
 ): Promise<string[]> {
   const [folder, disk] = [checkpointsOf(runDir), tellingFiles(files)];
   const removed: string[] = [];
-  for (const { name, step } of steps) {
+  for (const { name, step } of steps.toReversed()) {
     await removeFolder(folder, name, temporaryName(step, session), disk);
     removed.push(`checkpoints/${name}`);
   }
