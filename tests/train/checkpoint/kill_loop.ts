@@ -19,7 +19,7 @@ export interface Kills {
 }
 
 /**
- * Runs a process in a run folder and kills it with SIGKILL at a random moment after it started to save; `kills` times,
+ * Runs a process in a run folder and kills it with SIGKILL at a random moment of its saving; `kills` times,
  * each going on where the one before came to. After each kill the newest acknowledged checkpoint, or a later one, must
  * be found whole and right to the byte, and nothing half written may have a final name.
  *
@@ -35,6 +35,7 @@ export async function killRepeatedly(
   const next = uniform(seed);
   const result: Kills = { acknowledged: 0, interrupted: 0 };
   let last = 0;
+  let saveMs = 50;
   for (let session = 1; session <= kills; session++) {
     const child = new Deno.Command(deno, {
       args: [
@@ -54,13 +55,19 @@ export async function killRepeatedly(
     const lines = linesOf(child.stdout);
     const first = await lines.next();
     assert.equal(first.value, `from ${last}`, `seed ${seed}, kill ${session}`);
-    const timer = setTimeout(() => child.kill("SIGKILL"), 250 * next());
+    // After up to two saves, somewhere in the next one or just behind it: however fast the machine is today.
+    let saves = Math.floor(3 * next());
+    const kill = () => setTimeout(() => child.kill("SIGKILL"), 1.2 * saveMs * next());
+    if (saves === 0) kill();
+    let since = performance.now();
     for await (const line of lines) {
       last = Number(/^saved (\d+)$/.exec(line)?.[1]);
       result.acknowledged++;
+      saveMs = performance.now() - since;
+      since = performance.now();
+      if (--saves === 0) kill();
     }
     const { signal } = await child.status;
-    clearTimeout(timer);
     assert.equal(signal, "SIGKILL");
     const what = `seed ${seed}, kill ${session}: ${namesIn(runDir).join(", ")}`;
     if (namesIn(runDir).some((name) => /\.(tmp|old)/.test(name))) result.interrupted++;
