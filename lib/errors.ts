@@ -43,6 +43,9 @@ export class ResourceError extends LabError {
   override readonly exitCode = EXIT.resources;
 }
 
+/** The device went away under the work (exit 4): another one can be opened. */
+export class DeviceLostError extends ResourceError {}
+
 /** A loss or gradient that is not finite (exit 5). */
 export class NumericsError extends LabError {
   override readonly exitCode = EXIT.numerics;

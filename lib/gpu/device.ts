@@ -2,7 +2,7 @@
 // submits and reads back. Work is recorded into one open pass and submitted in batches: on every adapter
 // seen, the cost of a submit is that of several dispatches.
 
-import { ResourceError } from "../errors.ts";
+import { DeviceLostError, ResourceError } from "../errors.ts";
 import { type AdapterFacts, adapterFacts, requestAll } from "./adapter.ts";
 import { BufferPool, type GpuBuffer, rootOf } from "./buffers.ts";
 import { BatchParams } from "./params.ts";
@@ -70,9 +70,9 @@ export async function openDevice(options: GpuOptions = {}): Promise<Gpu> {
   return gpu;
 }
 
-function lost(message: string): ResourceError {
+function lost(message: string): DeviceLostError {
   const help = "start again with --resume; the last checkpoint stands";
-  return new ResourceError(`Cannot go on: the GPU was lost (${message})`, { help });
+  return new DeviceLostError(`Cannot go on: the GPU was lost (${message})`, { help });
 }
 
 /** One open device with its queue, memory and state. Everything in `lib/` that computes is handed one. */
