@@ -1,7 +1,7 @@
 // The folder of a run: its name, its lock, and run.json, which says what the run is.
 
 import { EXIT, InputError, LabError, ResourceError, UsageError } from "../errors.ts";
-import { flatten, type Json } from "./config.ts";
+import type { Json } from "./config.ts";
 
 /** Another process is writing this run (exit 6). */
 export class BusyError extends LabError {
@@ -87,20 +87,45 @@ export function takeLock(dir: string, now: () => Date): Deno.FsFile {
   return file;
 }
 
-/** Refuses a resume under other settings; those in FREE may differ. */
-export function checkSameRun(dir: string, old: RunHeader, header: RunHeader): void {
-  const [before, after] = [flatten(old.config), flatten(header.config)];
+/**
+ * What a resume would change, one line each, such as `optimizer.lr 0.001 → 0.01`; lists are compared item by item.
+ *
+ * @param free settings that may differ: whole dotted paths or their ends, as in `save.every`; none within a list,
+ *   where they decide when something else begins
+ */
+export function headerChanges(
+  old: RunHeader,
+  header: RunHeader,
+  free: readonly string[] = FREE,
+): string[] {
+  const [before, after] = [leaves(old.config), leaves(header.config)];
   const show = (value: Json | undefined) => value === undefined ? "absent" : JSON.stringify(value);
-  const changes = [...new Set([...Object.keys(before), ...Object.keys(after)])]
-    .filter((path) => !FREE.includes(path.split(".").at(-1)!))
-    .filter((path) => show(before[path]) !== show(after[path]))
-    .map((path) => `${path} ${show(before[path])} → ${show(after[path])}`);
+  const changes = [...new Set([...before.keys(), ...after.keys()])]
+    .filter((path) => !isFree(path, free))
+    .filter((path) => show(before.get(path)) !== show(after.get(path)))
+    .map((path) => `${path} ${show(before.get(path))} → ${show(after.get(path))}`);
   if (old.dataSha256 !== header.dataSha256) changes.push("the data");
-  if (changes.length > 0) {
-    throw new UsageError(`Cannot resume ${dir}: settings differ: ${changes.join(", ")}`, {
-      help: "Resume with the old settings, or start another run by --run",
-    });
-  }
+  return changes;
+}
+
+function isFree(path: string, free: readonly string[]): boolean {
+  const inList = path.split(".").some((key) => /^\d+$/.test(key));
+  return !inList && free.some((end) => path === end || path.endsWith(`.${end}`));
+}
+
+/** Dotted path → value of everything that has no fields or items. */
+function leaves(value: Json, at = ""): Map<string, Json> {
+  const inner = typeof value === "object" && value !== null ? Object.entries(value) : [];
+  if (inner.length === 0) return new Map([[at, value]]);
+  return new Map(
+    inner.flatMap(([key, item]) => [...leaves(item, at === "" ? key : `${at}.${key}`)]),
+  );
+}
+
+/** Refuses a resume under other settings. @throws {UsageError} Listing the changes, if there are any */
+export function checkNoChanges(dir: string, changes: readonly string[], help: string): void {
+  if (changes.length === 0) return;
+  throw new UsageError(`Cannot resume ${dir}: settings differ: ${changes.join(", ")}`, { help });
 }
 
 /** Study, arm and seed of a path `…/STUDY/ARM/seed-N`. @throws {UsageError} If it is none */

@@ -7,7 +7,8 @@ import type { Json, ResolvedConfig } from "./config.ts";
 import { canonicalJson, hashSources, readCommit, sha256 } from "./provenance.ts";
 import {
   checkName,
-  checkSameRun,
+  checkNoChanges,
+  headerChanges,
   parseFolder,
   readHeader,
   type RunHeader,
@@ -36,6 +37,13 @@ export interface RunOptions {
   resume?: boolean;
   /** Last step that a resumed session keeps; rows after it are replaced. Default −1: none is kept. */
   fromStep?: number;
+  /**
+   * Resume although settings or data changed: the changes are noted and recorded as an event, and the new settings
+   * become the run's. Absent: there is no such choice, and none is named where a change is refused.
+   */
+  allowConfigChange?: boolean;
+  /** Settings that may change without a word; see {@link headerChanges}. Default: steps and how often is saved. */
+  freeSettings?: readonly string[];
   session?: SessionInfo;
   /** Hash of the data manifest. */
   dataSha256?: string;
@@ -108,10 +116,11 @@ export function openRun<T extends object>(
         help: "Go on with it by --resume, or use another folder",
       });
     }
-    if (old !== null) checkSameRun(dir, old, header);
+    const changes = old === null ? [] : headerChanges(old, header, options.freeSettings);
+    if (!options.allowConfigChange) checkNoChanges(dir, changes, changeHelp(options));
     const { db, journal } = openRunDatabase(`${dir}/run.sqlite`);
     try {
-      return new OpenRun({ dir, header, old, lock, db, journal, options, now });
+      return new OpenRun({ dir, header, old, changes, lock, db, journal, options, now });
     } catch (error) {
       db.close();
       throw error;
@@ -120,6 +129,13 @@ export function openRun<T extends object>(
     lock.close();
     throw error;
   }
+}
+
+function changeHelp({ allowConfigChange }: RunOptions): string {
+  const allow = allowConfigChange === undefined
+    ? ""
+    : " allow the change by --allow-config-change,";
+  return `Resume with the old settings,${allow} or start another run by --run`;
 }
 
 class OpenRun implements Run {
@@ -141,20 +157,20 @@ class OpenRun implements Run {
     dir: string;
     header: RunHeader;
     old: RunHeader | null;
+    changes: readonly string[];
     lock: Deno.FsFile;
     db: DatabaseSync;
     journal: string;
     options: RunOptions;
     now: () => Date;
   }) {
-    const { dir, header, old, lock, db, journal, options, now } = parts;
+    const { dir, header, old, changes, lock, db, journal, options, now } = parts;
     [this.dir, this.header, this.#db, this.#lock, this.#now] = [dir, header, db, lock, now];
     const before = db.prepare("SELECT adapter FROM session ORDER BY id DESC LIMIT 1").get();
     this.session = this.#startSession(options);
     this.#insertMetric = db.prepare(
       "INSERT INTO metric (name, step, session, value, flag) VALUES (?, ?, ?, ?, ?)",
     );
-    writeWhole(`${dir}/run.json`, JSON.stringify(header, null, 2) + "\n");
     this.#log = Deno.openSync(`${dir}/log.txt`, { append: true, create: true });
     this.log(`session ${this.session} starts`);
 
@@ -165,6 +181,13 @@ class OpenRun implements Run {
     };
     if (journal !== "wal") {
       note("journal", `this disk refuses SQLite's WAL; the journal is ${journal}`, { journal });
+    }
+    if (changes.length > 0) {
+      note("config changed", `settings changed: ${changes.join(", ")}`, {
+        changes: [...changes],
+        from: old!.configSha256,
+        to: header.configSha256,
+      });
     }
     if (old !== null && old.sourcesSha256 !== header.sourcesSha256) {
       note("sources changed", "the sources changed since the run was last open", {
@@ -179,6 +202,8 @@ class OpenRun implements Run {
         to,
       });
     }
+    // After the events: what run.json no longer says must be in the record by then.
+    writeWhole(`${dir}/run.json`, JSON.stringify(header, null, 2) + "\n");
     this.#timer = setInterval(() => this.flush(), 1000);
     this.#timer.unref(); // an open run does not keep the process alive
   }

@@ -194,6 +194,64 @@ Deno.test("openRun() resumes with other steps but not with other settings or dat
     assert.deepEqual(readRun(dir).header.config, { steps: 99, optimizer: { lr: 1e-3 } });
   }));
 
+Deno.test("openRun() resumes with changed settings where that is allowed, and records every change", () =>
+  withRoot((root, options) => {
+    const dir = runFolder(root, "demo", "und", 0);
+    const stages = [{ name: "first", steps: 5, rate: 1 }, { name: "second", steps: 5, rate: 1 }];
+    const config = (change: object) =>
+      resolveConfig({ steps: 10, save: { every: 5, keep: 2 }, stages }, [
+        { origin: "--set", values: change },
+      ]);
+    openRun(dir, config({}), options).close(DONE);
+    const again = { ...options, resume: true, freeSettings: ["save.every", "steps"] };
+    const changed = config({
+      steps: 20,
+      save: { every: 7, keep: 3 },
+      stages: [stages[0], { name: "second", steps: 6, rate: 1 }],
+    });
+    const refuses = (allow: { allowConfigChange?: boolean }, help: string) =>
+      assert.throws(() => openRun(dir, changed, { ...again, ...allow }), (error) => {
+        assert.ok(error instanceof UsageError);
+        assert.match(error.message, /: settings differ: save.keep 2 → 3, stages.1.steps 5 → 6$/);
+        assert.equal(error.help, help);
+        return true;
+      });
+    refuses({}, "Resume with the old settings, or start another run by --run");
+    refuses(
+      { allowConfigChange: false },
+      "Resume with the old settings, allow the change by --allow-config-change, or start another " +
+        "run by --run",
+    );
+    const before = readRun(dir);
+    assert.deepEqual([before.sessions.length, before.events], [1, []]); // the refused ones left nothing
+    const run = openRun(dir, changed, { ...again, allowConfigChange: true, dataSha256: "x" });
+    run.close(DONE);
+    assert.deepEqual(run.notes, [
+      "settings changed: save.keep 2 → 3, stages.1.steps 5 → 6, the data",
+    ]);
+    const { header, events } = readRun(dir);
+    assert.deepEqual(header.config, changed.values);
+    assert.deepEqual(events.map(({ session, kind, detail }) => ({ session, kind, detail })), [{
+      session: 2,
+      kind: "config changed",
+      detail: {
+        changes: ["save.keep 2 → 3", "stages.1.steps 5 → 6", "the data"],
+        from: before.header.configSha256,
+        to: header.configSha256,
+      },
+    }]);
+    // The new settings are the run's: resuming with them is no change.
+    openRun(dir, changed, { ...again, dataSha256: "x" }).close(DONE);
+    assert.equal(readRun(dir).events.length, 1);
+    const shorter = config({ stages: [stages[0]] });
+    throwsLab(
+      () => openRun(dir, shorter, { ...again, dataSha256: "x" }),
+      UsageError,
+      /stages.1.name "second" → absent, stages.1.steps 6 → absent, stages.1.rate 1 → absent$/,
+      2,
+    );
+  }));
+
 Deno.test("openRun() on resume tells of other sources and another adapter", () =>
   withRoot((root, options) => {
     const dir = runFolder(root, "demo", "und", 0);
