@@ -1,4 +1,4 @@
-// `deno task checkpoint inspect|verify|quantize|synth|download`: everything done to a checkpoint folder as such.
+// `deno task checkpoint inspect|verify|quantize|merge|synth|download`: everything done to a checkpoint folder as such.
 
 import { EXIT, UsageError } from "../errors.ts";
 import { type CommandSpec, type Main, processShell, runCommand, type Shell } from "./command.ts";
@@ -30,6 +30,10 @@ const SUBCOMMANDS: Record<
     "write a folder in 8 or 4 bits",
     async () => start((await import("./checkpoint_quantize.ts")).quantizeCommand),
   ],
+  merge: [
+    "write a folder with an adapter's changes in its weights",
+    async () => start((await import("./checkpoint_merge.ts")).mergeCommand),
+  ],
   synth: [
     "write a folder of real shapes with random weights",
     async () => start((await import("./checkpoint_synth.ts")).synthCommand),
@@ -41,7 +45,7 @@ const SUBCOMMANDS: Record<
 };
 
 const HELP = [
-  "Look at, check, quantize, make up or download a checkpoint folder.",
+  "Look at, check, quantize, merge, make up or download a checkpoint folder.",
   "",
   "usage: deno task checkpoint SUBCOMMAND [flags]",
   "",

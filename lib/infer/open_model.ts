@@ -17,6 +17,14 @@ import {
 import type { UniMedVLConfig } from "../model/config.ts";
 import { deviceBytes, rowReader, uploadTensor } from "../model/device_weights.ts";
 import { LayerStream } from "../model/layer_stream.ts";
+import { loraNames } from "../model/lora.ts";
+import {
+  checkBase,
+  checkpointDigest,
+  type LoraFile,
+  placeLora,
+  readLora,
+} from "../model/lora_file.ts";
 import { parameterShapes } from "../model/shapes.ts";
 import { UniMedVL } from "../model/unimedvl.ts";
 import { Parameters } from "../nn/parameters.ts";
@@ -77,8 +85,11 @@ export class OpenModel {
     /** What the folder says of drawing with it. */
     readonly defaults: DrawDefaults = {},
     private readonly workingBytes?: number,
+    /** Low-rank adapters that the linear layers carry. */
+    readonly lora?: LoraFile,
   ) {
     this.special = tokenizer.special;
+    model.lora = lora?.info;
     const surplus = checkpoint.surplusTexts();
     const more = surplus.length > LISTED ? ` and ${surplus.length - LISTED} more` : "";
     this.notes = surplus.length === 0 ? checkpoint.notes : [
@@ -140,6 +151,7 @@ export class OpenModel {
       });
       this.model.parameters.add(stored.ours, tensor, false);
     }
+    if (this.lora) placeLora(this.gpu, this.model.parameters, this.lora);
     for (const half of vae) {
       this.#halves[half] = await uploadAutoencoder(this.gpu, this.checkpoint, half, {
         ...(work.signal ? { signal: work.signal } : {}),
@@ -210,7 +222,8 @@ export class OpenModel {
     const largest = Math.max(0, ...wanted.map(deviceBytes)); // some kernels read a copy of a weight
     const working = this.workingBytes ??
       (work.workingBytes ?? WORKING_BYTES) + Math.min(this.gpu.maxBindingBytes, largest);
-    const fixed = liveBytes + sum(others) + vaeBytes + working;
+    const adapters = this.#loaded.size > 0 ? 0 : this.lora?.info.bytes ?? 0;
+    const fixed = liveBytes + sum(others) + vaeBytes + adapters + working;
     if (!this.model.layers && fixed + sum(layers) <= budgetBytes) return wanted;
 
     const resident = [...this.model.parameters.entries()].filter(([name]) =>
@@ -242,9 +255,14 @@ export class OpenModel {
         },
       );
     }
-    for (const [name] of resident) this.model.parameters.remove(name);
+    for (const [name] of resident) {
+      this.model.parameters.remove(name);
+      for (const own of Object.values(loraNames(name.replace(/\.weight$/, "")))) {
+        if (this.model.parameters.find(own)) this.model.parameters.remove(own);
+      }
+    }
     this.gpu.buffers.trim();
-    this.model.layers ??= new LayerStream(this.gpu, this.checkpoint);
+    this.model.layers ??= new LayerStream(this.gpu, this.checkpoint, this.lora);
     work.onNote?.(
       `with caches and activations the model takes ${formatBytes(whole)}, the budget is ` +
         `${formatBytes(budgetBytes)}: ${
@@ -261,17 +279,20 @@ export class OpenModel {
  * Opens a model folder: headers and tokenizer are read, weights when they are needed.
  *
  * @param dir a released or quantized folder, or one written here
- * @param options `workingBytes`: device memory that weights leave to activations; default: what the verb needs
- * @throws {InputError} If the folder is no model, its config is wrong, or it has no tokenizer
+ * @param options `workingBytes`: device memory that weights leave to activations; default: what the verb needs.
+ *   `lora`: an adapter written by `saveLora`, which the model answers and draws with; the folder stays as it is
+ * @throws {InputError} If the folder is no model, its config is wrong, it has no tokenizer, or the adapter is of
+ *   another model
  */
 export async function openModel(
   gpu: Gpu,
   dir: string,
-  options: { workingBytes?: number } = {},
+  options: { workingBytes?: number; lora?: string } = {},
 ): Promise<OpenModel> {
   await refuseNoFolder(dir);
   const tokenizer = await openTokenizer(dir);
   const defaults = await readDefaults(dir);
+  const lora = options.lora === undefined ? undefined : await readLora(options.lora);
   const { checkpoint } = await surveyCheckpoint(dir);
   const { vocabSize } = checkpoint.config.language;
   if (tokenizer.size > vocabSize) {
@@ -281,8 +302,18 @@ export async function openModel(
       { help: "use the tokenizer files that belong to these weights" },
     );
   }
+  if (lora) {
+    try {
+      const digest = () => checkpointDigest(checkpoint, lora.info.layers);
+      await checkBase(lora, checkpoint.tensors, digest, dir);
+    } catch (error) {
+      checkpoint.close();
+      throw error;
+    }
+  }
   const model = new UniMedVL(gpu, checkpoint.config, new Parameters());
-  return new OpenModel(gpu, dir, checkpoint, tokenizer, model, defaults, options.workingBytes);
+  const { workingBytes } = options;
+  return new OpenModel(gpu, dir, checkpoint, tokenizer, model, defaults, workingBytes, lora);
 }
 
 /** @throws {InputError} If there is no such folder */

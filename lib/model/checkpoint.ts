@@ -6,7 +6,7 @@ import {
   type TensorToWrite,
   writeSafetensors,
 } from "../data/safetensors.ts";
-import { InputError } from "../errors.ts";
+import { InputError, UsageError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { readAll, type Shape, Tensor } from "../tensor.ts";
@@ -118,6 +118,7 @@ function mismatch(path: string, wrong: string[]): InputError {
  *
  * @param options `dtype` of storage, default F32; `frozen` false leaves the position tables out;
  *   `tensors` replaces the weights by others of the same names (an average of them, say)
+ * @throws {UsageError} If the model has adapters, which such a file has no place for
  */
 export async function saveModel(
   model: UniMedVL,
@@ -129,6 +130,11 @@ export async function saveModel(
     tensors?: ReadonlyMap<string, Tensor>;
   } = {},
 ): Promise<void> {
+  if (model.lora) {
+    throw new UsageError(`Cannot write ${path}: the model has adapters besides its weights`, {
+      help: "saveLora writes the adapters, mergeLora a folder of both",
+    });
+  }
   const entries = [...model.parameters.entries()]
     .filter(([name]) => options.frozen !== false || !FROZEN.has(name));
   const tensors = entries.map(([name, tensor]) => options.tensors?.get(name) ?? tensor);

@@ -30,16 +30,31 @@ export function choosePacked(names: readonly string[], { only, keep = [] }: Choi
   const possible = names.filter((name) => USUAL.test(name) || POSSIBLE.test(name));
   const kept = keep.flatMap((pattern) => matches(pattern, names));
   const chosen = only
-    ? only.flatMap((pattern) => {
-      const all = matches(pattern, names);
-      const found = all.filter((name) => possible.includes(name));
-      if (found.length > 0) return found;
-      throw new UsageError(`Cannot pack ${pattern}: ${all[0]} is no matrix of a linear layer`, {
-        help: "tables, norms and biases stay as they are; leave the pattern out",
-      });
-    })
+    ? chooseMatrices("pack", names, only)
     : possible.filter((name) => USUAL.test(name));
   return new Set(chosen).difference(new Set(kept));
+}
+
+/**
+ * The matrices of linear layers that patterns name, in the order of the names: those that {@link choosePacked} can pack.
+ *
+ * @param what is to be done with them, for errors: "pack"
+ * @throws {UsageError} If a pattern matches no name, or nothing but tables, norms and biases
+ */
+export function chooseMatrices(
+  what: string,
+  names: readonly string[],
+  patterns: readonly string[],
+): string[] {
+  const chosen = new Set(patterns.flatMap((pattern) => {
+    const all = matches(pattern, names);
+    const found = all.filter((name) => USUAL.test(name) || POSSIBLE.test(name));
+    if (found.length > 0) return found;
+    throw new UsageError(`Cannot ${what} ${pattern}: ${all[0]} is no matrix of a linear layer`, {
+      help: "tables, norms and biases stay as they are; leave the pattern out",
+    });
+  }));
+  return names.filter((name) => chosen.has(name));
 }
 
 function matches(pattern: string, names: readonly string[]): string[] {

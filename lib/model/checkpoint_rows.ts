@@ -4,7 +4,7 @@
 import { bf16ToFloat32, f16ToFloat32, float32ToBf16, float32ToF16 } from "../data/half.ts";
 import { ELEMENT_BYTES, type PlannedTensor } from "../data/safetensors_plan.ts";
 import { InputError } from "../errors.ts";
-import { isPacked, packBf16Rows, packRows, unpackRows } from "../packed_layout.ts";
+import { isPacked, packBf16Rows, packedRow, packRows, unpackRows } from "../packed_layout.ts";
 import type { StoredDtype } from "./checkpoint_folder.ts";
 import { packedShape } from "./checkpoint_packed.ts";
 
@@ -18,7 +18,8 @@ export interface OutTensor {
   shape: readonly number[];
   stored: StoredDtype;
   source: {
-    dtype: FloatDtype;
+    /** A packed one is stored as it is. */
+    dtype: StoredDtype;
     /** Fills `into` with the bytes of whole rows, from row `first` on. */
     read(first: number, into: Uint8Array<ArrayBuffer>): Promise<void> | void;
   };
@@ -33,6 +34,12 @@ export function rowsOf(shape: readonly number[]): { rows: number; columns: numbe
   return shape.length < 2
     ? { rows: 1, columns: size }
     : { rows: shape[0], columns: size / shape[0] };
+}
+
+/** Bytes of a row as it comes from the tensor's source. */
+export function sourceRowBytes({ shape, source: { dtype } }: OutTensor): number {
+  const { columns } = rowsOf(shape);
+  return isPacked(dtype) ? packedRow(columns, dtype).rowBytes : columns * FLOAT_BYTES[dtype];
 }
 
 /** The tensor as its file describes it. */
@@ -74,6 +81,7 @@ export function encodeRows(
 ): Uint8Array {
   const { stored, source: { dtype } } = tensor;
   if (stored === dtype) return bytes;
+  if (isPacked(dtype)) throw new TypeError(`internal: ${tensor.name} is ${dtype}, not ${stored}`);
   const bits = new Uint16Array(bytes.buffer, 0, dtype === "F32" ? 0 : bytes.length / 2);
   const floats = () =>
     dtype === "F32"

@@ -5,7 +5,13 @@ import { syncFolder, writeAll } from "../data/safetensors.ts";
 import { ResourceError } from "../errors.ts";
 import { isPacked } from "../packed_layout.ts";
 import { type Journal, writing } from "./checkpoint_journal.ts";
-import { encodeRows, FLOAT_BYTES, type OutTensor, rowsOf, type Tally } from "./checkpoint_rows.ts";
+import {
+  encodeRows,
+  type OutTensor,
+  rowsOf,
+  sourceRowBytes,
+  type Tally,
+} from "./checkpoint_rows.ts";
 import type { OutFile, WriteOptions } from "./checkpoint_write.ts";
 
 /** A file with its plan. */
@@ -55,9 +61,8 @@ export class FolderWriter {
           this.#note(tensor, journal.entries[count]);
           this.doneBytes += file.offsets[index + 1] - file.offsets[index];
         } else {
-          const { rows, columns } = rowsOf(tensor.shape);
-          const rowBytes = columns * FLOAT_BYTES[tensor.source.dtype];
-          const most = Math.max(1, Math.floor(blockBytes / rowBytes));
+          const { rows } = rowsOf(tensor.shape);
+          const most = Math.max(1, Math.floor(blockBytes / sourceRowBytes(tensor)));
           for (let first = 0; first < rows; first += most) {
             this.#blocks.push({ file, index, first, rows: Math.min(most, rows - first) });
           }
@@ -81,12 +86,12 @@ export class FolderWriter {
     const slots = AHEAD + 2;
     const read = async (at: number): Promise<Uint8Array<ArrayBuffer>> => {
       const { file, index, first, rows } = blocks[at];
-      const { source, shape } = file.tensors[index];
-      const length = rows * rowsOf(shape).columns * FLOAT_BYTES[source.dtype];
+      const tensor = file.tensors[index];
+      const length = rows * sourceRowBytes(tensor);
       const slot = at % slots;
       if ((memory[slot]?.byteLength ?? 0) < length) memory[slot] = new ArrayBuffer(length);
       const bytes = new Uint8Array(memory[slot], 0, length);
-      await source.read(first, bytes);
+      await tensor.source.read(first, bytes);
       return bytes;
     };
     const reads: Promise<Uint8Array<ArrayBuffer>>[] = [];

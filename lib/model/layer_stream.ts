@@ -7,6 +7,7 @@ import { Tensor } from "../tensor.ts";
 import type { Checkpoint, StoredTensor } from "./checkpoint_folder.ts";
 import { deviceDtype } from "./device_weights.ts";
 import type { Expert } from "./language.ts";
+import { type LoraFile, placeLora } from "./lora_file.ts";
 import type { LayerSource } from "./unimedvl.ts";
 
 /** A layer's tensors on their way from disk. */
@@ -36,7 +37,8 @@ export class LayerStream implements LayerSource {
   #ahead: Reading | undefined;
   #held: { index: number; parameters: Parameters } | undefined;
 
-  constructor(gpu: Gpu, checkpoint: Checkpoint) {
+  /** @param lora adapters that the layers carry */
+  constructor(gpu: Gpu, checkpoint: Checkpoint, private readonly lora?: LoraFile) {
     this.#gpu = gpu;
     this.#checkpoint = checkpoint;
   }
@@ -60,6 +62,7 @@ export class LayerStream implements LayerSource {
       this.#gpu.write(tensor.buffer, data);
       this.times.bytes += stored.bytes;
     }
+    if (this.lora) placeLora(this.#gpu, parameters, this.lora);
     const next = (index + 1) % this.#checkpoint.config.language.numHiddenLayers;
     this.#ahead = this.#read(next, experts);
     return parameters;

@@ -4,23 +4,14 @@
 // What stays in bf16 includes what the source has in f32: the published weights are bf16 throughout, position
 // tables and norms too. Only the autoencoder keeps its dtype: its file is copied, f32 as published.
 
-import { fileReason } from "../data/jsonl.ts";
 import { InputError } from "../errors.ts";
 import { GROUP, isPacked, type PackedFormat } from "../packed_layout.ts";
 import { type Choice, choosePacked } from "./checkpoint_choice.ts";
-import { AUTOENCODER_FILE } from "./checkpoint_files.ts";
-import { type Checkpoint, openCheckpoint, type StoredTensor } from "./checkpoint_folder.ts";
-import {
-  bytesOf,
-  FLOAT_BYTES,
-  type FloatDtype,
-  type OutTensor,
-  rowsOf,
-  type Tally,
-} from "./checkpoint_rows.ts";
-import { shardFiles, shardIndex } from "./checkpoint_shards.ts";
+import { folderOf, outTensor } from "./checkpoint_copy.ts";
+import { openCheckpoint, type StoredTensor } from "./checkpoint_folder.ts";
+import { bytesOf, type Tally } from "./checkpoint_rows.ts";
 import { partOf, PARTS } from "./checkpoint_summary.ts";
-import { type OutFile, type SideFile, writeFolder, type WriteOptions } from "./checkpoint_write.ts";
+import { type OutFile, writeFolder, type WriteOptions } from "./checkpoint_write.ts";
 import { nameInReference } from "./weights.ts";
 
 /** How a folder is quantized. */
@@ -77,23 +68,8 @@ export async function quantizeCheckpoint(
       const name = nameInReference(tensor.ours);
       return outTensor(checkpoint, tensor, name, chosen.has(tensor.ours) ? options.to : "BF16");
     });
-    const files = shardFiles(tensors, options.shardBytes);
-    const side = [...await copies(dir), ...shardIndex(files)];
-    const vae = [...checkpoint.autoencoder?.values() ?? []];
-    if (checkpoint.files.includes(AUTOENCODER_FILE)) {
-      side.push(await copyOf(dir, AUTOENCODER_FILE));
-    } else if (vae.length > 0) {
-      const own = vae.map((t) => outTensor(checkpoint, t, t.ours, t.dtype as FloatDtype));
-      files.push({ name: AUTOENCODER_FILE, tensors: own });
-    }
-    const identity = JSON.stringify([
-      options.to,
-      GROUP,
-      await Promise.all(
-        [...new Set([...checkpoint.files, ...side.flatMap((f) => "copyOf" in f ? f.name : [])])]
-          .map((name) => fingerprint(dir, name)),
-      ),
-    ]);
+    const { files, side, sources } = await folderOf(checkpoint, tensors, options.shardBytes);
+    const identity = JSON.stringify([options.to, GROUP, sources]);
     let parts: QuantizedPart[] = [];
     const report = (tallies: ReadonlyMap<string, Tally>) => parts = sumUp(stored, files, tallies);
     const { bytes } = await writeFolder(out, files, side, ({ tallies }) => {
@@ -108,50 +84,6 @@ export async function quantizeCheckpoint(
     return { parts, bytes };
   } finally {
     checkpoint.close();
-  }
-}
-
-function outTensor(
-  checkpoint: Checkpoint,
-  tensor: StoredTensor,
-  name: string,
-  stored: OutTensor["stored"],
-): OutTensor {
-  const dtype = tensor.dtype as FloatDtype; // packed ones were refused
-  const rowBytes = rowsOf(tensor.shape).columns * FLOAT_BYTES[dtype];
-  const read = async (first: number, into: Uint8Array<ArrayBuffer>) => {
-    const begin = first * rowBytes;
-    await checkpoint.readBytes(tensor, begin, begin + into.length, into);
-  };
-  return { name, shape: tensor.shape, stored, source: { dtype, read } };
-}
-
-/** What travels along: configs, tokenizer, licence. */
-const COPIED =
-  /^(?!.*\.index\.json$)(?!quantization\.json$)(.*\.(json|txt|md|jinja)|LICEN[CS]E.*|NOTICE.*)$/;
-const MOST_COPIED_BYTES = 64e6;
-
-async function copies(dir: string): Promise<SideFile[]> {
-  const names: string[] = [];
-  for await (const { name, isDirectory } of Deno.readDir(dir)) {
-    if (!isDirectory && COPIED.test(name)) names.push(name);
-  }
-  const found = await Promise.all(names.sort().map((name) => copyOf(dir, name)));
-  return found.filter(({ bytes }) => bytes <= MOST_COPIED_BYTES);
-}
-
-async function copyOf(dir: string, name: string): Promise<SideFile & { bytes: number }> {
-  const { size } = await Deno.stat(`${dir}/${name}`);
-  return { name, copyOf: `${dir}/${name}`, bytes: size };
-}
-
-/** What tells a source file from another: hashing all of them would take as long as quantizing. */
-async function fingerprint(dir: string, name: string): Promise<(string | number)[]> {
-  try {
-    const { size, mtime } = await Deno.stat(`${dir}/${name}`);
-    return [name, size, mtime?.getTime() ?? 0];
-  } catch (cause) {
-    throw new InputError(`Cannot read ${dir}/${name}: ${fileReason(cause)}`, { cause });
   }
 }
 

@@ -17,6 +17,7 @@ import type { Tensor } from "../tensor.ts";
 import type { Batch } from "./batch.ts";
 import type { UniMedVLConfig } from "./config.ts";
 import { decode, type DecoderOptions, type Expert, type Streams } from "./language.ts";
+import type { LoraInfo } from "./lora.ts";
 import { connect, encodePatches } from "./vision.ts";
 
 /** What a forward pass gives. */
@@ -60,6 +61,8 @@ export class UniMedVL {
   readonly config: UniMedVLConfig;
   /** Weights under our names (see weights.ts). */
   readonly parameters: Parameters;
+  /** What `attachLora` made; its tensors are among `parameters`, named `lora.…`. */
+  lora: LoraInfo | undefined;
   /** Set when decoder layers are streamed: then they are not among `parameters`. */
   layers: LayerSource | undefined;
   /** Set when the token table is not among `parameters`. */

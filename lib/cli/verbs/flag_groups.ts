@@ -9,6 +9,7 @@ import { PROFILE_FLAGS } from "../profile_flag.ts";
 /** The model and where it runs. */
 export const MODEL_FLAGS = {
   model: { type: "string", unit: "DIR", help: "the model folder: config, tokenizer, weights" },
+  lora: { type: "string", unit: "FILE", help: "adapters that were trained over this model" },
   adapter: {
     type: "string",
     default: "any",

@@ -26,11 +26,11 @@ export async function withModel<T>(
   work: (open: OpenModel) => Promise<T>,
 ): Promise<T> {
   const { world, flags } = context;
-  const { adapter, budget } = flags;
+  const { adapter, budget, lora } = flags;
   const trace = await traceFile(flags, traceBeside(flags.out));
   const gpu = await openWithin(world, { adapter, budget, profile: trace !== undefined });
   try {
-    return await profiled(context, gpu, trace, () => workWith(gpu, dir, display, work));
+    return await profiled(context, gpu, trace, () => workWith(gpu, [dir, lora], display, work));
   } finally {
     world.closeGpu(gpu);
   }
@@ -38,7 +38,7 @@ export async function withModel<T>(
 
 async function workWith<T>(
   gpu: Gpu,
-  dir: string,
+  [dir, lora]: [dir: string, lora: string | undefined],
   display: Display,
   work: (open: OpenModel) => Promise<T>,
 ): Promise<T> {
@@ -48,7 +48,7 @@ async function workWith<T>(
     ? `${compact(budgetBytes / 1e6)} MB`
     : `${compact(budgetBytes / 1e9)} GB`;
   display.note(`adapter ${name}${software ? " (software)" : ""}, budget ${budget}`);
-  const open = await openModel(gpu, dir);
+  const open = await openModel(gpu, dir, lora === undefined ? {} : { lora });
   try {
     for (const note of open.notes) display.note(note);
     return await work(open);
