@@ -35,7 +35,7 @@ async function sha256(path: string): Promise<string> {
 Deno.test("checkpoint --help lists its subcommands, each has help, and a wrong one is corrected", async () => {
   const help = await run("--help");
   assert.equal(help.code, 0);
-  for (const name of ["inspect", "verify", "quantize", "synth", "download"]) {
+  for (const name of ["inspect", "verify", "quantize", "merge", "synth", "download"]) {
     assert.match(help.stdout, new RegExp(`^  ${name} `, "m"));
     const one = await run(name, "--help");
     assert.equal(one.code, 0);

@@ -14,7 +14,11 @@ import { Chat } from "../../lib/infer/chat.ts";
 import { counterfactual, edit, generate, segment } from "../../lib/infer/generate.ts";
 import { presetPrompt } from "../../lib/infer/prompts.ts";
 import { reconstruct } from "../../lib/infer/reconstruct.ts";
-import { GPU_TEST } from "../helpers.ts";
+import { openModel } from "../../lib/infer/open_model.ts";
+import { attachLora } from "../../lib/model/lora.ts";
+import { saveLora } from "../../lib/model/lora_file.ts";
+import { GPU_TEST, testGpu } from "../helpers.ts";
+import { drawAdapters } from "../model/lora_models.ts";
 import { type Place, runHere, type Said, withPlace } from "./verb_world.ts";
 
 const test = (name: string, work: (place: Place) => Promise<void>, seed?: number) =>
@@ -53,6 +57,30 @@ test("ask prints the library's answer, and writes it to --out", async (place) =>
   assert.match(said.stderr, /\nnote: the answer was cut at 6 tokens; --max-tokens allows more\n/);
   const quiet = await runHere(ASK, [...args, "--quiet"]);
   assert.deepEqual([quiet.stdout, quiet.stderr], [`${expected.text}\n`, ""]);
+});
+
+test("ask --lora answers as the library does with the adapter, and refuses what is none", async (place) => {
+  const question = "what is this ?", lora = place.path("adapter.safetensors");
+  const picture = await place.picture("a.png");
+  await place.asLibrary(async (open) => {
+    await open.need(["und", "head"]);
+    attachLora(open.model, { rank: 2, alpha: 4, targets: ["und", "text.head"] });
+    drawAdapters(open.model, 1, 0.5);
+    await saveLora(open.model, lora);
+  });
+  const plain = await place.asLibrary((open) => ask(open, picture, question, { maxTokens: 6 }));
+  const open = await openModel(await testGpu(), place.model, { lora });
+  const adapted = await ask(open, picture, question, { maxTokens: 6 });
+  open.dispose();
+  assert.notEqual(adapted.text, plain.text);
+  const args = [
+    ...["--model", place.model, place.path("a.png"), question, "--max-tokens", "6", "--quiet"],
+  ];
+  const said = await runHere(ASK, [...args, "--lora", lora]);
+  assert.deepEqual([said.code, said.stdout], [0, `${adapted.text}\n`]);
+  const wrong = await runHere(ASK, [...args, "--lora", `${place.model}/model.safetensors`]);
+  assert.deepEqual([wrong.code, wrong.stdout], [3, ""]);
+  assert.match(wrong.stderr, /Cannot read adapter .*its metadata has format/);
 });
 
 test("ask --json streams pieces, and ends with answer, options and images", async (place) => {
