@@ -19,6 +19,7 @@ import {
   SlotCursor,
   type SlotPosition,
   type SlotRef,
+  type Stream,
   walkAlone,
   type WalkedSlot,
   walkInTurn,
@@ -57,6 +58,8 @@ const MOST_EMPTY = 16;
 const MOST_EMPTY_REFERENCE = 10_000;
 /** Slots of the samples that mandatory tasks draw apart; one range per task. */
 const APART = 2 ** 44;
+/** The last part of their streams' keys. */
+const MANDATORY = "mandatory";
 /** The share of bad records is not judged on fewer than this. */
 const LEAST_READ = 100;
 
@@ -121,7 +124,9 @@ class Feed {
     const reshuffle = !reference;
     const ordinary = openStreams(sources, seed, { reshuffle });
     const choice = new SlotChoice(ordinary, options.mix, seed);
-    const apart = openStreams(sources, seed, { reshuffle, apart: "mandatory" });
+    const apart = needsApart(options, start)
+      ? openStreams(sources, seed, { reshuffle, apart: MANDATORY })
+      : new Map<string, Stream>();
     if ("samples" in batch) {
       this.#walk = walkInTurn(new SlotCursor(choice, start.position), batch.samples, rank, ranks);
     } else {
@@ -173,6 +178,14 @@ class Feed {
   async #arrive({ ref, after }: WalkedSlot): Promise<Arrived> {
     return { ...await prepareSlot(ref, { ...this.#context, pool: this.#pool! }), after };
   }
+}
+
+/** Whether samples are drawn apart, or one that was still waits. */
+function needsApart({ batch }: LoaderOptions, { buffer, hand }: LoaderState): boolean {
+  if ("mandatory" in batch && batch.mandatory.length > 0) return true;
+  return [...buffer, ...(hand ? [hand] : [])].some(({ stream }) =>
+    stream.endsWith(`/${MANDATORY}`)
+  );
 }
 
 function mostPerSample({ batch, maxTokensPerSample = Infinity }: LoaderOptions): number {
