@@ -30,7 +30,9 @@ export function needsGrad(x: Tensor): boolean {
 
 /** Remembers how `y` came from `inputs`; does nothing when no input needs a gradient. */
 export function record(y: Tensor, inputs: readonly Tensor[], backward: BackwardFn): Tensor {
-  if (silenced === 0 && inputs.some(needsGrad)) y.node = { inputs, backward };
+  if (silenced > 0 || !inputs.some(needsGrad)) return y;
+  if (held) hold(y, inputs, held);
+  else y.node = { inputs, backward };
   return y;
 }
 
@@ -59,6 +61,11 @@ export function recordAll(
     for (const x of saved) x.dispose();
     return;
   }
+  if (held) {
+    for (const x of saved) x.dispose();
+    for (const y of ys) hold(y, inputs, held);
+    return;
+  }
   for (const x of saved) x.node = { inputs: [], backward: () => [] };
   const arrived: (Tensor | null)[] = ys.map(() => null);
   // A tensor without elements stands between: it is passed after every output that has a gradient.
@@ -78,6 +85,81 @@ export function recordAll(
       return [Tensor.empty(gpu, [0])];
     });
   });
+}
+
+/** What a checkpointed function reads while it runs for its values alone. */
+interface Held {
+  inputs: ReadonlySet<Tensor>;
+  /** Parameters that it read, in order. */
+  parameters: Set<Tensor>;
+}
+
+let held: Held | undefined;
+
+/** In place of the history of what a checkpointed function makes, which is forgotten. */
+const HELD: Node = {
+  inputs: [],
+  backward: () => {
+    throw new Error("internal: backward through values of a checkpointed function");
+  },
+};
+
+function hold(y: Tensor, inputs: readonly Tensor[], { inputs: given, parameters }: Held): void {
+  for (const x of inputs) {
+    if (x.node === HELD || given.has(x) || !needsGrad(x)) continue;
+    if (x.node) {
+      throw new Error(
+        `internal: a checkpointed function reads a (${x.shape.join(", ")}) tensor that needs a ` +
+          "gradient and is not among its inputs",
+      );
+    }
+    parameters.add(x);
+  }
+  y.node = HELD;
+}
+
+/**
+ * `fn(inputs)` without keeping what its gradient needs: `backward` computes it a second time, recorded, when it gets there
+ * (Chen et al. 2016, "Training deep nets with sublinear memory cost"). Kept in between are the inputs and the results.
+ * Values and gradients are those of `fn` itself, bit by bit, but for the order of sums where three or more gradients
+ * arrive at one value, some of them from outside.
+ *
+ * @param fn gives the same values whenever it is called; tensors that need a gradient reach it as its inputs or are
+ *   parameters. What happens inside cannot be `wanted` from `backward`
+ * @returns its results, each a tensor of its own
+ */
+export function checkpointed(
+  fn: (inputs: readonly Tensor[]) => readonly Tensor[],
+  inputs: readonly Tensor[],
+): Tensor[] {
+  if (silenced > 0 || held) return [...fn(inputs)];
+  const here: Held = { inputs: new Set(inputs), parameters: new Set() };
+  const made = tidy(() => {
+    held = here;
+    try {
+      return fn(inputs).map((y) => ({ y: y.alias(), flows: needsGrad(y) }));
+    } finally {
+      held = undefined;
+    }
+  });
+  const parameters = [...here.parameters];
+  const ys = made.filter(({ flows }) => flows).map(({ y }) => y);
+  if (ys.length > 0) {
+    recordAll(ys, [...inputs, ...parameters], (dys, needs) => {
+      const leaves = inputs.map((x, i) => {
+        const leaf = x.alias();
+        leaf.requiresGrad = needs[i];
+        return leaf;
+      });
+      const again = fn(leaves).filter((_, i) => made[i].flows);
+      const arrived = again.map((_, i) => i).filter((i) => dys[i]);
+      const gradients = backward(arrived.map((i) => again[i]), {
+        seeds: arrived.map((i) => dys[i]!),
+      });
+      return [...leaves, ...parameters].map((x) => gradients.get(x) ?? null);
+    });
+  }
+  return made.map(({ y }) => y);
 }
 
 /** The same values, cut off: no gradient flows through. */

@@ -2,7 +2,7 @@
 // attention (reference: PackedAttentionMoT, Qwen2MoTDecoderLayer). The two residual streams are kept apart,
 // rows in packed order, and only queries, keys and values are merged.
 
-import { reshape } from "../autograd.ts";
+import { checkpointed, reshape } from "../autograd.ts";
 import { swigluMlp } from "../nn/mlp.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { keepSite, type Site, within } from "../nn/site.ts";
@@ -21,6 +21,18 @@ import { type Expert, EXPERTS, type Layout, type Streams } from "./streams.ts";
 
 export { type Expert, EXPERTS, type Layout, type Streams } from "./streams.ts";
 
+/**
+ * Blocks that keep only what enters and leaves them, and are computed a second time for their gradients. Blocks that
+ * a site looks into keep everything.
+ */
+export interface ActivationCheckpointing {
+  /** Each layer of the decoder, both experts. */
+  decoder?: boolean;
+  /** Each layer of the image encoder. */
+  vit?: boolean;
+  connector?: boolean;
+}
+
 /** Choices of one pass that change gradients or skip work, never values that are used. */
 export interface DecoderOptions {
   site?: Site;
@@ -31,6 +43,8 @@ export interface DecoderOptions {
   blocked?: (layer: number) => boolean;
   /** False if nobody reads the und stream after the last layer (no text loss): its tail is skipped. */
   needUnd?: boolean;
+  /** Trades time for memory where gradients are taken. Default: nothing. */
+  checkpoint?: ActivationCheckpointing;
 }
 
 /** A residual stream before its last block is added: the sum is made together with the norm behind it. */
@@ -61,7 +75,9 @@ export function decode(
   for (let i = 0; i < config.numHiddenLayers; i++) {
     const last = i === config.numHiddenLayers - 1;
     const needUnd = !last || options.needUnd !== false;
-    streams = runLayer(streams, p, i, config, layout, { ...options, needUnd });
+    const run = (x: Residuals) => runLayer(x, p, i, config, layout, { ...options, needUnd });
+    const again = options.checkpoint?.decoder && site === keepSite;
+    streams = again ? checkpointedLayer(run, streams) : run(streams);
   }
   const out: Streams = {};
   for (const e of EXPERTS) {
@@ -95,6 +111,33 @@ function residuals(x: Streams): Residuals {
   const out: Residuals = {};
   for (const e of EXPERTS) if (x[e]) out[e] = { base: x[e] };
   return out;
+}
+
+/** Tensors of residuals in a fixed order, each with its place. */
+function placesOf(x: Residuals): { e: Expert; part: keyof Residual; tensor: Tensor }[] {
+  return EXPERTS.flatMap((e) =>
+    (["base", "branch"] as const).flatMap((part) => {
+      const tensor = x[e]?.[part];
+      return tensor ? [{ e, part, tensor }] : [];
+    })
+  );
+}
+
+/** Residuals with other tensors in the same places. */
+function filled(places: ReturnType<typeof placesOf>, tensors: readonly Tensor[]): Residuals {
+  const out: { [E in Expert]?: Partial<Residual> } = {};
+  for (const [i, { e, part }] of places.entries()) (out[e] ??= {})[part] = tensors[i];
+  return out as Residuals;
+}
+
+function checkpointedLayer(run: (x: Residuals) => Residuals, x: Residuals): Residuals {
+  const places = placesOf(x);
+  let made: ReturnType<typeof placesOf> = [];
+  const ys = checkpointed((inputs) => {
+    made = placesOf(run(filled(places, inputs)));
+    return made.map(({ tensor }) => tensor);
+  }, places.map(({ tensor }) => tensor));
+  return filled(made, ys);
 }
 
 /** The stream and its norm. */

@@ -1,7 +1,7 @@
 // The whole model: text, ViT and VAE tokens through one two-expert decoder, with both heads and both
 // per-token losses (reference: Bagel.forward).
 
-import { isRecording } from "../autograd.ts";
+import { checkpointed, isRecording } from "../autograd.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { keepSite, type Site } from "../nn/site.ts";
@@ -16,7 +16,13 @@ import { silu } from "../ops/unary.ts";
 import type { Tensor } from "../tensor.ts";
 import type { Batch } from "./batch.ts";
 import type { UniMedVLConfig } from "./config.ts";
-import { decode, type DecoderOptions, type Expert, type Streams } from "./language.ts";
+import {
+  type ActivationCheckpointing,
+  decode,
+  type DecoderOptions,
+  type Expert,
+  type Streams,
+} from "./language.ts";
 import type { LoraInfo } from "./lora.ts";
 import { connect, encodePatches } from "./vision.ts";
 
@@ -87,7 +93,7 @@ export class UniMedVL {
   /**
    * One pass over a packed batch.
    *
-   * @param options `site` sees every named value; `blocked` cuts gradient routes
+   * @param options `site` sees every named value; `blocked` cuts gradient routes; `checkpoint` saves memory
    */
   forward(
     batch: Batch,
@@ -95,7 +101,7 @@ export class UniMedVL {
   ): Outputs {
     const site = options.site ?? keepSite;
     const p = this.parameters;
-    const inputs = this.embed(batch, site);
+    const inputs = this.embed(batch, site, options.checkpoint);
     const needUnd = batch.textTarget !== undefined || options.allHidden === true ||
       site !== keepSite;
     const streams = { ...inputs };
@@ -123,9 +129,13 @@ export class UniMedVL {
   }
 
   /** What the decoder reads: embedded text and image tokens of each expert, rows in packed order. */
-  embed(batch: Omit<Batch, "undIndexes" | "genIndexes">, site: Site = keepSite): Streams {
+  embed(
+    batch: Omit<Batch, "undIndexes" | "genIndexes">,
+    site: Site = keepSite,
+    checkpoint: ActivationCheckpointing = {},
+  ): Streams {
     const inputs: Streams = {};
-    const und = this.#undInputs(batch, site);
+    const und = this.#undInputs(batch, site, checkpoint);
     if (und) inputs.und = und;
     if (batch.latent) inputs.gen = site("latent.embed", this.#genInputs(batch.latent));
     return inputs;
@@ -143,16 +153,32 @@ export class UniMedVL {
     this.layers?.dispose();
   }
 
-  #undInputs(batch: Pick<Batch, "text" | "vit">, site: Site): Tensor | undefined {
+  #undInputs(
+    batch: Pick<Batch, "text" | "vit">,
+    site: Site,
+    checkpoint: ActivationCheckpointing,
+  ): Tensor | undefined {
     const p = this.parameters;
     const { text, vit } = batch;
     const words = text &&
       site("text.embed", text.embedded ?? gatherRows(p.get("text.embed.weight"), text.ids));
-    const features = vit &&
-      encodePatches(vit.patches, vit.positions, vit.mask, p, this.config.vision, site);
-    const images = vit && features && connect(features, vit.places, p, site);
+    const images = vit && this.#images(vit, site, checkpoint);
     if (!words || !images) return words ?? images;
     return mergeRows([words, images], [text.rows, vit.rows], text.rows.size + vit.rows.size);
+  }
+
+  /** Patches → decoder width. */
+  #images(
+    { patches, positions, places, mask }: NonNullable<Batch["vit"]>,
+    site: Site,
+    checkpoint: ActivationCheckpointing,
+  ): Tensor {
+    const p = this.parameters;
+    const { vision } = this.config;
+    const features = encodePatches(patches, positions, mask, p, vision, site, checkpoint.vit);
+    return checkpoint.connector && site === keepSite
+      ? checkpointed(([x]) => [connect(x, places, p)], [features])[0]
+      : connect(features, places, p, site);
   }
 
   /** Noisy latents → decoder width, plus timestep and position. */

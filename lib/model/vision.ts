@@ -1,7 +1,7 @@
 // The image encoder: SigLIP over packed patches of images of any size (NaViT), and the connector that
 // brings its output to the width of the decoder.
 
-import { reshape } from "../autograd.ts";
+import { checkpointed, reshape } from "../autograd.ts";
 import { geluMlp } from "../nn/mlp.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { keepSite, type Site, within } from "../nn/site.ts";
@@ -23,6 +23,7 @@ import type { VisionConfig } from "./config.ts";
  * @param positions rows of the learned position table
  * @param mask one sample per image, all tokens in full mode
  * @param p parameters with the prefix `vit`
+ * @param recompute layers are computed again for their gradients, unless `site` looks into them
  * @returns (N, C_vit)
  */
 export function encodePatches(
@@ -32,13 +33,16 @@ export function encodePatches(
   p: Parameters,
   config: VisionConfig,
   site: Site = keepSite,
+  recompute = false,
 ): Tensor {
   const here = within(site, "vit");
   const embedded = linear(patches, p.get("vit.embed.patch.weight"), p.get("vit.embed.patch.bias"));
   const position = gatherRows(p.get("vit.embed.position.weight"), positions);
   let x = here("embed", add(embedded, position));
   for (let i = 0; i < config.numHiddenLayers; i++) {
-    x = visionLayer(x, mask, p.sub(`vit.layers.${i}`), config, within(here, `layers.${i}`));
+    const layer = p.sub(`vit.layers.${i}`);
+    const run = (h: Tensor) => visionLayer(h, mask, layer, config, within(here, `layers.${i}`));
+    x = recompute && site === keepSite ? checkpointed(([h]) => [run(h)], [x])[0] : run(x);
   }
   const { layerNormEps: eps } = config;
   return here("out", layerNorm(x, p.get("vit.norm.weight"), p.get("vit.norm.bias"), eps));

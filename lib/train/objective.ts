@@ -7,6 +7,7 @@ import type { PackedBatch } from "../data/packed_batch.ts";
 import { type ModelInputs, prepareBatch } from "../model/batch.ts";
 import type { DecoderOptions } from "../model/language.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
+import { keepSite, type Site } from "../nn/site.ts";
 import { add } from "../ops/add.ts";
 import { weightedSum } from "../ops/sum.ts";
 import { scale } from "../ops/unary.ts";
@@ -25,6 +26,8 @@ export interface Objective {
   reweightText?: boolean;
   /** Layers where the flow loss must not reach und keys and values. */
   blocked?: DecoderOptions["blocked"];
+  /** Blocks whose activations are computed again in the backward pass. Default: none. */
+  checkpoint?: DecoderOptions["checkpoint"];
   /**
    * What the sums are divided by, where the batch is one of several of a step: Σ of text weights and number of
    * flow tokens over all of them. Default: the batch's own.
@@ -68,14 +71,19 @@ export function runObjective(model: UniMedVL, objective: Objective): ObjectiveRe
   return result;
 }
 
-/** The losses of an objective, recorded but not differentiated. */
+/** The losses of an objective, recorded but not differentiated; `site` sees every named value. */
 export function objectiveLoss(
   model: UniMedVL,
   objective: Objective,
+  site: Site = keepSite,
 ): Omit<ObjectiveResult, "gradients"> {
   const { gpu, config } = model;
   const batch = prepareBatch(gpu, config, objective.inputs);
-  const out = model.forward(batch, objective.blocked ? { blocked: objective.blocked } : {});
+  const out = model.forward(batch, {
+    ...(objective.blocked ? { blocked: objective.blocked } : {}),
+    ...(objective.checkpoint ? { checkpoint: objective.checkpoint } : {}),
+    ...(site === keepSite ? {} : { site }),
+  });
   const losses: { text?: Tensor; flow?: Tensor } = {};
   const parts: Tensor[] = [];
   if (out.textLoss && batch.textTarget) {
