@@ -53,6 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let slice = group.z * SLICES;
   let chunks = (params.columns + CHUNK - 1u) / CHUNK;
   let range = table[params.key_ranges + group.x];
+  let four = four_queries(query);
 
   var sum0 = mat4x4f();
   var sum1 = mat4x4f();
@@ -62,26 +63,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var total = vec4f(0.0);
   for (var tile = u32(range.x); tile < u32(range.y); tile += TILE) {
     first_key = tile;
-    var m = pair_dots(0u, chunks, lane);
-    var next = vec4f(-1e30);
-    for (var j = 0u; j < 4u; j++) {
-      let key = tile + lane % 8u + 8u * j;
-      let seen = seen_by_four(query, min(key, params.keys - 1u));
-      m[j] = select(vec4f(-1e30), m[j] * params.scale, seen & vec4<bool>(key < params.keys));
-      next = max(next, m[j]);
-    }
-    shared_rows[lane] = next;
+    let dots = pair_dots(0u, chunks, lane);
+    let key = tile + lane % 8u; // the first of this thread's four, 8 apart
+    let m0 = scores(dots[0], four, key);
+    let m1 = scores(dots[1], four, key + 8u);
+    let m2 = scores(dots[2], four, key + 16u);
+    let m3 = scores(dots[3], four, key + 24u);
+    shared_rows[lane] = max(max(m0, m1), max(m2, m3));
     workgroupBarrier();
-    next = top;
-    for (var x = 0u; x < 8u; x++) { next = max(next, shared_rows[lane / 8u * 8u + x]); }
+    let next = max(top, largest(lane / 8u * 8u));
     let keep = exp(top - next); // wipes what fully masked tiles left behind
     top = next;
-    total *= keep;
-    for (var j = 0u; j < 4u; j++) {
-      m[j] = exp(m[j] - next);
-      total += m[j];
-    }
-    store_weights(m, lane);
+    let p = mat4x4f(exp(m0 - next), exp(m1 - next), exp(m2 - next), exp(m3 - next));
+    total = total * keep + p[0] + p[1] + p[2] + p[3];
+    store_weights(p, lane);
     sum0 = add_far(scaled(sum0, keep), 1u, slice, lane);
     if (SLICES > 1u) { sum1 = add_far(scaled(sum1, keep), 1u, slice + 1u, lane); }
     if (SLICES > 2u) {
@@ -113,18 +108,39 @@ fn scaled(m: mat4x4f, s: vec4f) -> mat4x4f {
   return mat4x4f(m[0] * s.x, m[1] * s.y, m[2] * s.z, m[3] * s.w);
 }
 
-// Which of the four queries from `query` on see the key; those beyond the last repeat it.
-fn seen_by_four(query: u32, key: u32) -> vec4<bool> {
-  let token = table[params.key_tokens + key];
+struct Four { first: u32, token0: vec4i, token1: vec4i, token2: vec4i, token3: vec4i }
+
+// Four queries from `first` on with their mask entries; those beyond the last repeat its entry and are not stored.
+fn four_queries(first: u32) -> Four {
   let last = params.queries - 1u;
-  return vec4<bool>(
-    sees(min(query, last), token, key), sees(min(query + 1u, last), token, key),
-    sees(min(query + 2u, last), token, key), sees(min(query + 3u, last), token, key),
+  return Four(
+    first,
+    table[min(first, last)],
+    table[min(first + 1u, last)],
+    table[min(first + 2u, last)],
+    table[min(first + 3u, last)],
   );
 }
 
-fn sees(query: u32, token: vec4i, key: u32) -> bool {
-  return may_attend(table[query], query + params.offset, token, key);
+// Scores of one key for four queries, from their products; a key that is not seen gets next to nothing.
+fn scores(dots: vec4f, four: Four, key: u32) -> vec4f {
+  let token = table[params.key_tokens + min(key, params.keys - 1u)];
+  let i = four.first + params.offset;
+  let seen = vec4<bool>(
+    may_attend(four.token0, i, token, key),
+    may_attend(four.token1, i + 1u, token, key),
+    may_attend(four.token2, i + 2u, token, key),
+    may_attend(four.token3, i + 3u, token, key),
+  );
+  return select(vec4f(-1e30), dots * params.scale, seen & vec4<bool>(key < params.keys));
+}
+
+// The largest of what the eight threads of a row of pairs put down.
+fn largest(at: u32) -> vec4f {
+  return max(
+    max(max(shared_rows[at], shared_rows[at + 1u]), max(shared_rows[at + 2u], shared_rows[at + 3u])),
+    max(max(shared_rows[at + 4u], shared_rows[at + 5u]), max(shared_rows[at + 6u], shared_rows[at + 7u])),
+  );
 }
 
 fn store(query: u32, slice: u32, lane: u32, rows: mat4x4f) {

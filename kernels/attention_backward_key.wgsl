@@ -54,6 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let slice = group.z * SLICES;
   let chunks = (params.columns + CHUNK - 1u) / CHUNK;
   let range = table[params.query_ranges + group.x];
+  let four = four_keys(key);
 
   var dk0 = mat4x4f();
   var dk1 = mat4x4f();
@@ -63,16 +64,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     head = h;
     for (var tile = u32(range.x); tile < u32(range.y); tile += TILE) {
       first_query = tile;
-      var p = pair_dots(0u, chunks, lane);
-      var ds = pair_dots(1u, chunks, lane);
-      for (var j = 0u; j < 4u; j++) {
-        let query = tile + lane % 8u + 8u * j;
-        let row = min(query, params.queries - 1u);
-        let stat = stats[h * params.queries + row];
-        let seen = sees_four(row, key) & vec4<bool>(query < params.queries);
-        p[j] = select(vec4f(0.0), exp(min(p[j] * params.scale - stat.x, vec4f(0.0))), seen);
-        ds[j] = p[j] * (ds[j] - stat.y);
-      }
+      let dots = pair_dots(0u, chunks, lane);
+      let dp = pair_dots(1u, chunks, lane);
+      let query = tile + lane % 8u; // the first of this thread's four, 8 apart
+      let p = mat4x4f(
+        weights_of(dots[0], four, query),
+        weights_of(dots[1], four, query + 8u),
+        weights_of(dots[2], four, query + 16u),
+        weights_of(dots[3], four, query + 24u),
+      );
+      let ds = mat4x4f(
+        p[0] * (dp[0] - stat(query).y),
+        p[1] * (dp[1] - stat(query + 8u).y),
+        p[2] * (dp[2] - stat(query + 16u).y),
+        p[3] * (dp[3] - stat(query + 24u).y),
+      );
       store_weights(p, lane);
       dv0 = add_far(dv0, 1u, slice, lane);
       if (SLICES > 1u) { dv1 = add_far(dv1, 1u, slice + 1u, lane); }
@@ -86,18 +92,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (SLICES > 1u) { store(key, group.y, slice + 1u, lane, dk1, dv1); }
 }
 
-// Which of the four keys from `key` on the query sees; those beyond the last repeat it.
-fn sees_four(query: u32, key: u32) -> vec4<bool> {
-  let token = table[query];
+struct Four { first: u32, token0: vec4i, token1: vec4i, token2: vec4i, token3: vec4i }
+
+// Four keys from `first` on with their mask entries; those beyond the last repeat its entry and are not stored.
+fn four_keys(first: u32) -> Four {
   let last = params.keys - 1u;
-  return vec4<bool>(
-    sees(token, query, min(key, last)), sees(token, query, min(key + 1u, last)),
-    sees(token, query, min(key + 2u, last)), sees(token, query, min(key + 3u, last)),
+  return Four(
+    first,
+    table[params.key_tokens + min(first, last)],
+    table[params.key_tokens + min(first + 1u, last)],
+    table[params.key_tokens + min(first + 2u, last)],
+    table[params.key_tokens + min(first + 3u, last)],
   );
 }
 
-fn sees(token: vec4i, query: u32, key: u32) -> bool {
-  return may_attend(token, query + params.offset, table[params.key_tokens + key], key);
+fn stat(query: u32) -> vec2f {
+  return stats[head * params.queries + min(query, params.queries - 1u)];
+}
+
+// Probabilities of four keys for one query, from their products; 0 where it sees none.
+fn weights_of(dots: vec4f, four: Four, query: u32) -> vec4f {
+  let token = table[min(query, params.queries - 1u)];
+  let i = query + params.offset;
+  let seen = vec4<bool>(
+    may_attend(token, i, four.token0, four.first),
+    may_attend(token, i, four.token1, four.first + 1u),
+    may_attend(token, i, four.token2, four.first + 2u),
+    may_attend(token, i, four.token3, four.first + 3u),
+  );
+  let p = exp(min(dots * params.scale - stat(query).x, vec4f(0.0)));
+  return select(vec4f(0.0), p, seen & vec4<bool>(query < params.queries));
 }
 
 fn store(key: u32, key_head: u32, slice: u32, lane: u32, k_rows: mat4x4f, v_rows: mat4x4f) {

@@ -53,8 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let slice = group.z * SLICES;
   let chunks = (params.columns + CHUNK - 1u) / CHUNK;
   let range = table[params.key_ranges + group.x];
-  let top = vec4f(stat(query).x, stat(query + 1u).x, stat(query + 2u).x, stat(query + 3u).x);
-  let delta = vec4f(stat(query).y, stat(query + 1u).y, stat(query + 2u).y, stat(query + 3u).y);
+  let four = four_queries(query);
 
   var sum0 = mat4x4f();
   var sum1 = mat4x4f();
@@ -62,15 +61,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var sum3 = mat4x4f();
   for (var tile = u32(range.x); tile < u32(range.y); tile += TILE) {
     first_key = tile;
-    var m = pair_dots(0u, chunks, lane);
+    let dots = pair_dots(0u, chunks, lane);
     let dp = pair_dots(1u, chunks, lane);
-    for (var j = 0u; j < 4u; j++) {
-      let key = tile + lane % 8u + 8u * j;
-      let seen = seen_by_four(query, min(key, params.keys - 1u));
-      let p = exp(min(m[j] * params.scale - top, vec4f(0.0)));
-      m[j] = select(vec4f(0.0), p * (dp[j] - delta), seen & vec4<bool>(key < params.keys));
-    }
-    store_weights(m, lane);
+    let key = tile + lane % 8u; // the first of this thread's four, 8 apart
+    let ds0 = weights_of(dots[0], four, key) * (dp[0] - four.delta);
+    let ds1 = weights_of(dots[1], four, key + 8u) * (dp[1] - four.delta);
+    let ds2 = weights_of(dots[2], four, key + 16u) * (dp[2] - four.delta);
+    let ds3 = weights_of(dots[3], four, key + 24u) * (dp[3] - four.delta);
+    store_weights(mat4x4f(ds0, ds1, ds2, ds3), lane);
     sum0 = add_far(sum0, 0u, slice, lane);
     if (SLICES > 1u) { sum1 = add_far(sum1, 0u, slice + 1u, lane); }
     if (SLICES > 2u) {
@@ -90,18 +88,40 @@ fn stat(query: u32) -> vec2f {
   return stats[head * params.queries + min(query, params.queries - 1u)];
 }
 
-// Which of the four queries from `query` on see the key; those beyond the last repeat it.
-fn seen_by_four(query: u32, key: u32) -> vec4<bool> {
-  let token = table[params.key_tokens + key];
+struct Four {
+  first: u32, token0: vec4i, token1: vec4i, token2: vec4i, token3: vec4i, lse: vec4f, delta: vec4f,
+}
+
+// Four queries from `first` on with mask entries and numbers; those beyond the last repeat it and are not stored.
+fn four_queries(first: u32) -> Four {
   let last = params.queries - 1u;
-  return vec4<bool>(
-    sees(min(query, last), token, key), sees(min(query + 1u, last), token, key),
-    sees(min(query + 2u, last), token, key), sees(min(query + 3u, last), token, key),
+  let stat0 = stat(first);
+  let stat1 = stat(first + 1u);
+  let stat2 = stat(first + 2u);
+  let stat3 = stat(first + 3u);
+  return Four(
+    first,
+    table[min(first, last)],
+    table[min(first + 1u, last)],
+    table[min(first + 2u, last)],
+    table[min(first + 3u, last)],
+    vec4f(stat0.x, stat1.x, stat2.x, stat3.x),
+    vec4f(stat0.y, stat1.y, stat2.y, stat3.y),
   );
 }
 
-fn sees(query: u32, token: vec4i, key: u32) -> bool {
-  return may_attend(table[query], query + params.offset, token, key);
+// Probabilities of one key for four queries, from their products; 0 where it is not seen.
+fn weights_of(dots: vec4f, four: Four, key: u32) -> vec4f {
+  let token = table[params.key_tokens + min(key, params.keys - 1u)];
+  let i = four.first + params.offset;
+  let seen = vec4<bool>(
+    may_attend(four.token0, i, token, key),
+    may_attend(four.token1, i + 1u, token, key),
+    may_attend(four.token2, i + 2u, token, key),
+    may_attend(four.token3, i + 3u, token, key),
+  );
+  let p = exp(min(dots * params.scale - four.lse, vec4f(0.0)));
+  return select(vec4f(0.0), p, seen & vec4<bool>(key < params.keys));
 }
 
 fn store(query: u32, slice: u32, lane: u32, rows: mat4x4f) {
