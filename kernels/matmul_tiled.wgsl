@@ -30,7 +30,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-const DEPTH = 4u; // values of k in a slab, in fours
+const DEPTH = 4u; // values of k in a slab, in fours; main has a line for each
 
 var<workgroup> slab_a: array<vec4f, 4 * (4 * SIDE * ROW_BLOCKS + 1)>; // [k / 4][row]: four values along k
 var<workgroup> slab_b: array<vec4f, 16 * (SIDE * COLUMN_BLOCKS + 1)>; // [k][column / 4]: four columns
@@ -48,37 +48,44 @@ fn place(block: u32, quads: u32, along_k: bool) -> vec2u {
   );
 }
 
-fn fill_a(lane: u32, row: u32, k: u32, end: u32) {
-  let quads = SIDE * ROW_BLOCKS;
-  for (var i = lane; i < quads * DEPTH; i += SIDE * SIDE) {
-    let at = place(i, quads, TRANSPOSE_A == 0u);
-    var values = mat4x4f();
-    if (k + 4u * at.y < end) { values = load_a(row + 4u * at.x, k + 4u * at.y); }
+// Blocks of a slab in all: those of a first, then those of b. An invocation brings at most two of them.
+fn blocks_of_a() -> u32 { return SIDE * ROW_BLOCKS * DEPTH; }
+fn blocks() -> u32 { return SIDE * (ROW_BLOCKS + COLUMN_BLOCKS) * DEPTH; }
+
+// One 4×4 block of the slab from `k` on, zero beyond `end`.
+fn fetch(block: u32, row: u32, column: u32, k: u32, end: u32) -> mat4x4f {
+  if (block < blocks_of_a()) {
+    let at = place(block, SIDE * ROW_BLOCKS, TRANSPOSE_A == 0u);
+    let source = k + 4u * at.y;
+    if (source >= end) { return mat4x4f(); }
+    return load_a(row + 4u * at.x, source);
+  }
+  let at = place(block - blocks_of_a(), SIDE * COLUMN_BLOCKS, TRANSPOSE_B == 1u);
+  let source = k + 4u * at.y;
+  if (source >= end || block >= blocks()) { return mat4x4f(); }
+  let first = column + 4u * at.x;
+  return load_b(hold(source / PERIOD * PERIOD, first), source, first);
+}
+
+fn put(block: u32, values: mat4x4f) {
+  if (block < blocks_of_a()) {
+    let quads = SIDE * ROW_BLOCKS;
+    let at = place(block, quads, TRANSPOSE_A == 0u);
     let to = at.y * (4u * quads + 1u) + 4u * at.x;
     slab_a[to] = values[0];
     slab_a[to + 1u] = values[1];
     slab_a[to + 2u] = values[2];
     slab_a[to + 3u] = values[3];
+    return;
   }
-}
-
-fn fill_b(lane: u32, column: u32, k: u32, end: u32) {
-  let quads = SIDE * COLUMN_BLOCKS;
-  for (var i = lane; i < quads * DEPTH; i += SIDE * SIDE) {
-    let at = place(i, quads, TRANSPOSE_B == 1u);
-    let source = k + 4u * at.y;
-    var values = mat4x4f();
-    if (source < end) {
-      let first = column + 4u * at.x;
-      values = load_b(hold(source / PERIOD * PERIOD, first), source, first);
-    }
-    let step = quads + 1u;
-    let to = 4u * at.y * step + at.x;
-    slab_b[to] = values[0];
-    slab_b[to + step] = values[1];
-    slab_b[to + 2u * step] = values[2];
-    slab_b[to + 3u * step] = values[3];
-  }
+  if (block >= blocks()) { return; }
+  let step = SIDE * COLUMN_BLOCKS + 1u;
+  let at = place(block - blocks_of_a(), SIDE * COLUMN_BLOCKS, TRANSPOSE_B == 1u);
+  let to = 4u * at.y * step + at.x;
+  slab_b[to] = values[0];
+  slab_b[to + step] = values[1];
+  slab_b[to + 2u * step] = values[2];
+  slab_b[to + 3u * step] = values[3];
 }
 
 fn held_a(row: u32, depth: u32) -> mat4x4f {
@@ -90,6 +97,30 @@ fn held_b(quad: u32, depth: u32) -> mat4x4f {
   let step = SIDE * COLUMN_BLOCKS + 1u;
   let at = 4u * depth * step + quad;
   return mat4x4f(slab_b[at], slab_b[at + step], slab_b[at + 2u * step], slab_b[at + 3u * step]);
+}
+
+// What an invocation sums: blocks of its first and second rows by its first and second columns.
+struct Sums { c00: mat4x4f, c01: mat4x4f, c10: mat4x4f, c11: mat4x4f }
+
+// Adds four values of k. Written out per depth: WebGPU guards every loop against running for ever, and the guard keeps
+// compilers from having the next values on their way.
+fn add_depth(sums: Sums, own: vec3u, depth: u32) -> Sums {
+  var next = sums;
+  let a0 = held_a(4u * own.y, depth);
+  let b0 = held_b(own.x, depth);
+  next.c00 = multiply_add(sums.c00, a0, b0);
+  if (COLUMN_BLOCKS > 1u) {
+    let b1 = held_b(own.x + SIDE, depth);
+    next.c01 = multiply_add(sums.c01, a0, b1);
+    if (ROW_BLOCKS > 1u) {
+      let a1 = held_a(4u * (own.y + SIDE), depth);
+      next.c10 = multiply_add(sums.c10, a1, b0);
+      next.c11 = multiply_add(sums.c11, a1, b1);
+    }
+  } else if (ROW_BLOCKS > 1u) {
+    next.c10 = multiply_add(sums.c10, held_a(4u * (own.y + SIDE), depth), b0);
+  }
+  return next;
 }
 
 @compute @workgroup_size(SIDE, SIDE)
@@ -105,38 +136,31 @@ fn main(
   let left = first_sums(column, group.z);
   var right = mat4x4f();
   if (COLUMN_BLOCKS > 1u) { right = first_sums(column + 4u * SIDE, group.z); }
-  var c00 = left;
-  var c01 = right;
-  var c10 = left;
-  var c11 = right;
+  var sums = Sums(left, right, left, right);
   let end = last_k(group.z);
-  for (var k = group.z * params.inner_step; k < end; k += 4u * DEPTH) {
-    fill_a(lane, first_row, k, end);
-    fill_b(lane, first_column, k, end);
+  let two = blocks() > SIDE * SIDE;
+  let start = group.z * params.inner_step;
+  var next0 = fetch(lane, first_row, first_column, start, end);
+  var next1 = mat4x4f();
+  if (two) { next1 = fetch(lane + SIDE * SIDE, first_row, first_column, start, end); }
+  for (var k = start; k < end; k += 4u * DEPTH) {
     workgroupBarrier();
-    for (var depth = 0u; depth < DEPTH; depth++) {
-      let a0 = held_a(4u * own.y, depth);
-      let b0 = held_b(own.x, depth);
-      c00 = multiply_add(c00, a0, b0);
-      if (COLUMN_BLOCKS > 1u) {
-        let b1 = held_b(own.x + SIDE, depth);
-        c01 = multiply_add(c01, a0, b1);
-        if (ROW_BLOCKS > 1u) {
-          let a1 = held_a(4u * (own.y + SIDE), depth);
-          c10 = multiply_add(c10, a1, b0);
-          c11 = multiply_add(c11, a1, b1);
-        }
-      } else if (ROW_BLOCKS > 1u) {
-        c10 = multiply_add(c10, held_a(4u * (own.y + SIDE), depth), b0);
-      }
-    }
+    put(lane, next0);
+    if (two) { put(lane + SIDE * SIDE, next1); }
     workgroupBarrier();
+    // The next slab is on its way while this one is multiplied.
+    next0 = fetch(lane, first_row, first_column, k + 4u * DEPTH, end);
+    if (two) { next1 = fetch(lane + SIDE * SIDE, first_row, first_column, k + 4u * DEPTH, end); }
+    sums = add_depth(sums, own, 0u);
+    sums = add_depth(sums, own, 1u);
+    sums = add_depth(sums, own, 2u);
+    sums = add_depth(sums, own, 3u);
   }
   let plane = group.z * params.c_plane;
-  store_block(row, column, plane, c00);
-  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u * SIDE, plane, c01); }
+  store_block(row, column, plane, sums.c00);
+  if (COLUMN_BLOCKS > 1u) { store_block(row, column + 4u * SIDE, plane, sums.c01); }
   if (ROW_BLOCKS > 1u) {
-    store_block(row + 4u * SIDE, column, plane, c10);
-    if (COLUMN_BLOCKS > 1u) { store_block(row + 4u * SIDE, column + 4u * SIDE, plane, c11); }
+    store_block(row + 4u * SIDE, column, plane, sums.c10);
+    if (COLUMN_BLOCKS > 1u) { store_block(row + 4u * SIDE, column + 4u * SIDE, plane, sums.c11); }
   }
 }

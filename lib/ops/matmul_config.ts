@@ -1,6 +1,6 @@
 // Which matmul kernel runs, and with which tile: what was measured on this adapter (matmul_table.ts) where that is known,
-// else what its kind suggests. Defaults for software are measured (matmul_bench.ts); those for GPUs are a starting
-// point that nobody has measured.
+// else what its kind suggests. Defaults for software are measured (matmul_bench.ts); those for GPUs were a
+// guess, and on the one GPU measured (experiments/LOG.md) within some percent of the best for large products.
 
 import type { Gpu } from "../gpu/device.ts";
 import type { DType } from "../tensor.ts";
