@@ -16,7 +16,7 @@ const backward = new Kernel("add_rms_norm_backward", { main: backwardCode, parts
 
 /**
  * `sum = x + branch` and `normed = sum · weight / sqrt(mean_j sum_j² + eps)` per row: {@link add}, then {@link rmsNorm}
- * with the same bits, values and gradients.
+ * with the same arithmetic, values and gradients; the bits differ where a driver rounds one kernel otherwise than another.
  *
  * @param x (…, C)
  * @param branch (…, C) the same shape

@@ -62,19 +62,26 @@ async function both(gpu: Gpu, trainable = false) {
 }
 
 Deno.test(
-  "Autoencoder gives the same bits in bands as at once, and the same up to rounding with gradients",
+  "Autoencoder gives in bands what it gives at once, bit for bit on software, nearly with gradients",
   GPU_TEST,
   async () => {
     const gpu = await testGpu();
     const [whole, banded] = [await both(gpu), await both(await narrowGpu(2 ** 18))];
     const recorded = await both(gpu, true);
+    const least = gpu.adapter.software ? 0.85 : 0.7; // on a GPU what is said allows for parts of sums everywhere
     for (const i of [0, 1]) {
-      assertClose(banded[i].values, whole[i].values, 0, "in bands");
+      // On a GPU the products of few rows are summed in more parts.
+      assertClose(
+        banded[i].values,
+        whole[i].values,
+        gpu.adapter.software ? 0 : FORWARD,
+        "in bands",
+      );
       assertClose(whole[i].values, recorded[i].values, FORWARD, i ? "decode" : "encode");
       assert.ok(banded[i].cost.dispatches > whole[i].cost.dispatches * 1.5, "several bands");
       for (const { cost } of [banded[i], whole[i]]) {
         assert.ok(cost.peak <= cost.said, `${cost.peak} bytes, said to be ${cost.said}`);
-        assert.ok(cost.peak >= 0.85 * cost.said, `${cost.peak} bytes, said to be ${cost.said}`);
+        assert.ok(cost.peak >= least * cost.said, `${cost.peak} bytes, said to be ${cost.said}`);
       }
     }
   },

@@ -10,7 +10,7 @@ import { assertClose, GPU_TEST, normals, testGpu } from "../helpers.ts";
 import { EDIT, inputsOf, named, QUESTION, smallModel, TO_IMAGE, valuesOf } from "./small.ts";
 
 /** f32 sums in another order. */
-const ROUNDING = 1e-6;
+const ROUNDING = 4e-6;
 
 type Values = Map<string, Float32Array>;
 
@@ -35,9 +35,20 @@ async function run(model: UniMedVL, options: ForwardOptions, gradients: boolean)
   return values;
 }
 
+/**
+ * The ViT's key biases are judged together with its query biases: they move all scores of a query alike, so their
+ * gradient is nothing but rounding.
+ */
 function assertSame(got: Values, want: Values): void {
   assert.deepEqual([...got.keys()], [...want.keys()]);
-  for (const [name, values] of want) assertClose(got.get(name)!, values, ROUNDING, name);
+  const judged = (values: Values, name: string) => {
+    const own = values.get(name)!;
+    if (!/^vit\..*\.attn\.k\.bias$/.test(name)) return own;
+    return [...own, ...values.get(name.replace("k.bias", "q.bias"))!];
+  };
+  for (const name of want.keys()) {
+    assertClose(judged(got, name), judged(want, name), ROUNDING, name);
+  }
 }
 
 Deno.test("a recorded pass gives the values of one that is not", GPU_TEST, async () => {
