@@ -3,7 +3,7 @@
 import type { Gpu } from "../../lib/gpu/device.ts";
 import { foldGrid, Kernel } from "../../lib/gpu/kernel.ts";
 import { Tensor } from "../../lib/tensor.ts";
-import { elapsed, fixedWait, median, takeTurns } from "./measure.ts";
+import { elapsed, fixedWait, median, repeatsFor, takeTurns } from "./measure.ts";
 
 const head = (read: boolean) =>
   `struct Params { n: u32 }
@@ -20,6 +20,8 @@ fn main(
   if (i * 4u >= params.n) { return; }
 `;
 const LOADS = 16; // per store
+const SAMPLE_MS = 60;
+const MOST_REPEATS = 500;
 const copyKernel = new Kernel("copy_values", { main: `${head(true)}  y[i] = x[i];\n}` });
 const storeKernel = new Kernel("store_values", {
   main: `${head(false)}  y[i] = vec4f(f32(i));\n}`,
@@ -74,13 +76,18 @@ export async function streams(gpu: Gpu, values: number, rounds: number): Promise
     },
   };
   const names = ["copy", "store", "load"] as const;
-  for (const name of names) launches[name]();
-  const samples = await takeTurns(names, rounds, (name) => {
+  const timed = names.map((name) => {
     const launch = () => {
       refresh(x);
       launches[name]();
     };
-    return elapsed({ launch, settle }, 4, waitMs).then((ms) => ms / 4);
+    launch(); // compiles
+    return { launch, settle };
+  });
+  const repeats: number[] = [];
+  for (const each of timed) repeats.push(await repeatsFor(each, waitMs, SAMPLE_MS, MOST_REPEATS));
+  const samples = await takeTurns([...names.keys()], rounds, async (i) => {
+    return await elapsed(timed[i], repeats[i], waitMs) / repeats[i];
   });
   launches.copy();
   const got = await y.floats();
