@@ -102,8 +102,8 @@ fn held_b(quad: u32, depth: u32) -> mat4x4f {
 // What an invocation sums: blocks of its first and second rows by its first and second columns.
 struct Sums { c00: mat4x4f, c01: mat4x4f, c10: mat4x4f, c11: mat4x4f }
 
-// Adds four values of k. Written out per depth: WebGPU guards every loop against running for ever, and the guard keeps
-// compilers from having the next values on their way.
+// Adds four values of k. Written out per depth: wgpu guards loops against running for ever, and compilers
+// do not unroll them then.
 fn add_depth(sums: Sums, own: vec3u, depth: u32) -> Sums {
   var next = sums;
   let a0 = held_a(4u * own.y, depth);

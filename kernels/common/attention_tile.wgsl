@@ -13,8 +13,8 @@ var<workgroup> near: array<vec4f, 288>;
 var<workgroup> far: array<vec4f, 288>;
 var<workgroup> weights: array<vec4f, 288>; // [far row][y] of 4 near rows
 
-// Loops are written out where WebGPU's guards against endless ones would cost more than their body, and loads come
-// before the stores that wait for them.
+// Short loops are written out: wgpu guards loops against running for ever, a matrix indexed by their variable lies in
+// memory, and loads are to be on their way together before the stores that wait for them.
 
 fn load_far(kind: u32, chunk: u32, lane: u32) {
   let row = lane / CHUNK;
