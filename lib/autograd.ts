@@ -202,6 +202,8 @@ export interface BackwardOptions {
    * first. The gradient is the callee's to dispose of; the map that is returned has only those wanted.
    */
   onGradient?: (parameter: Tensor, gradient: Tensor) => void;
+  /** Told before the first step: the parameters that may get a gradient. No others will. */
+  onReach?: (parameters: ReadonlySet<Tensor>) => void;
 }
 
 /**
@@ -246,7 +248,8 @@ export function* backwardSteps(
   });
 
   const order = sorted(roots);
-  const { onGradient } = options;
+  const { onGradient, onReach } = options;
+  onReach?.(new Set(order.filter((x) => x.requiresGrad)));
   const uses = onGradient && usesIn(order);
   for (const y of order) {
     const dy = pending.get(y);

@@ -36,6 +36,7 @@ export async function runRanks(
   settings: Readonly<Record<string, string | number>> = {},
 ): Promise<RanksResult> {
   const started = performance.now();
+  const out = await Deno.makeTempDir();
   const root = Deno.build.os !== "windows" && Deno.uid() === 0;
   const { code, stdout, stderr } = await new Deno.Command("mpirun", {
     args: [
@@ -45,8 +46,10 @@ export async function runRanks(
       `--allow-ffi=${LIBRARY_PATHS.join(",")}`,
       `--allow-env=${COMM_VARIABLES.join(",")}`,
       "--allow-run=kill", // a rank that ends itself
+      `--allow-write=${out}`,
       PROGRAM,
       task,
+      `out=${out}`,
       ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
     ],
     cwd: ROOT,
@@ -55,9 +58,14 @@ export async function runRanks(
   }).output();
   const text = new TextDecoder();
   const result = { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
-  const said: unknown[][] = Array.from({ length: ranks }, () => []);
-  for (const [, rank, json] of result.stdout.matchAll(/^rank (\d+): (.*)$/gm)) {
-    said[Number(rank)].push(JSON.parse(json));
+  const said: unknown[][] = [];
+  for (let rank = 0; rank < ranks; rank++) {
+    const lines = await Deno.readTextFile(`${out}/rank-${rank}`).catch((error) => {
+      if (error instanceof Deno.errors.NotFound) return ""; // it ended before it had anything to say
+      throw error;
+    });
+    said.push(lines.split("\n").filter(Boolean).map((line) => JSON.parse(line)));
   }
+  await Deno.remove(out, { recursive: true });
   return { ...result, ms: performance.now() - started, said };
 }

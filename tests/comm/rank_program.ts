@@ -1,25 +1,31 @@
-// One rank of the tests under mpirun: `rank_program.ts TASK [key=value …]`. What a rank finds is printed as one line
-// `rank R: JSON`, so that the tests read all of them from mpirun's output.
+// One rank of the tests under mpirun: `rank_program.ts TASK out=FOLDER [key=value …]`. What a rank finds goes to a file of
+// its own, one JSON value per line: mpirun mixes long lines of several ranks.
 
 import assert from "node:assert/strict";
 import { anyRank, checkAgreement } from "../../lib/comm/agree.ts";
+import { LabError } from "../../lib/errors.ts";
 import type { Communicator } from "../../lib/comm/communicator.ts";
 import { openCommunicator } from "../../lib/comm/open.ts";
+import { checkSameWeights } from "../../lib/train/ranks.ts";
+import { train, type TrainSettings } from "./train_task.ts";
 
 /** Options as `key=value`. */
 export type Settings = Readonly<Record<string, string>>;
 
-const encoder = new TextEncoder();
-
-/** Prints one result; written in one go, since several ranks share the pipe. */
-export function say(communicator: Communicator, result: unknown): void {
-  Deno.stdout.writeSync(encoder.encode(`rank ${communicator.rank}: ${JSON.stringify(result)}\n`));
+/** Tells the test one result. */
+function say(communicator: Communicator, { out }: Settings, result: unknown): void {
+  const options = { append: true, create: true };
+  Deno.writeTextFileSync(
+    `${out}/rank-${communicator.rank}`,
+    JSON.stringify(result) + "\n",
+    options,
+  );
 }
 
 /** Values that differ by rank and are exact in f32, so that any order of sums gives the same. */
 const valueAt = (rank: number, i: number) => ((i * 7 + rank * 13) % 101) - 50;
 
-async function operations(communicator: Communicator): Promise<void> {
+async function operations(communicator: Communicator, settings: Settings): Promise<void> {
   const { rank, size } = communicator;
   const summed = (i: number) => {
     let sum = 0;
@@ -76,29 +82,41 @@ async function operations(communicator: Communicator): Promise<void> {
   await communicator.barrier();
   assert.equal(await anyRank(communicator, rank === size - 1), true);
   assert.equal(await anyRank(communicator, false), false);
-  say(communicator, { done: "operations", localRank: communicator.localRank, size });
+  say(communicator, settings, { done: "operations", localRank: communicator.localRank, size });
 }
 
-/** Ranks disagree on what `on` says: contents, number of contents, or names. */
-async function agreement(communicator: Communicator, { on }: Settings): Promise<void> {
+/** The last rank has another content, another number of contents, or another name. */
+async function agreement(communicator: Communicator, settings: Settings): Promise<void> {
   const { rank, size } = communicator;
-  const odd = rank === size - 1;
-  const digests = new Map(
-    ["first", "second", "third"].map((name) => [name, new Uint8Array(32).fill(name.length)]),
+  const digests = (change: (map: Map<string, Uint8Array>) => void) => {
+    const names = ["first", "second", "third"];
+    const map = new Map(names.map((name) => [name, new Uint8Array(32).fill(name.length)]));
+    if (rank === size - 1) change(map);
+    return checkAgreement(communicator, "weights", map);
+  };
+  const refusals: string[] = [];
+  const refused = (error: unknown) => {
+    assert.ok(error instanceof LabError);
+    refusals.push(error.message);
+    return true;
+  };
+  await digests(() => {});
+  await assert.rejects(digests((map) => map.get("second")![31] ^= 1), refused);
+  await assert.rejects(digests((map) => map.delete("third")), refused);
+  await assert.rejects(
+    digests((map) => map.delete("third") && map.set("fourth", new Uint8Array(32))),
+    refused,
   );
-  await checkAgreement(communicator, "weights", digests);
-  if (odd && on === "contents") digests.get("second")![31] ^= 1;
-  if (odd && on === "number") digests.delete("third");
-  if (odd && on === "names") digests.set("fourth", digests.get("third")!);
-  if (odd && on === "names") digests.delete("third");
-  await checkAgreement(communicator, "weights", digests);
+  await digests(() => {});
+  say(communicator, settings, refusals);
 }
 
 /** Works until the last rank ends in the way `end` says. */
-async function death(communicator: Communicator, { end }: Settings): Promise<void> {
+async function death(communicator: Communicator, settings: Settings): Promise<void> {
+  const { end } = settings;
   const { rank, size } = communicator;
   await communicator.barrier();
-  say(communicator, { pid: Deno.pid });
+  say(communicator, settings, { pid: Deno.pid });
   for (let i = 0;; i++) {
     await communicator.sum(new Float32Array(1000));
     if (rank !== size - 1 || i < 50) continue;
@@ -109,10 +127,37 @@ async function death(communicator: Communicator, { end }: Settings): Promise<voi
   }
 }
 
+/** Numbers of `key=value`, and `yes`. */
+function trainSettings(settings: Settings): TrainSettings {
+  const number = (key: string, otherwise: number) => Number(settings[key] ?? otherwise);
+  return {
+    steps: number("steps", 5),
+    samples: number("samples", 12),
+    micros: number("micros", 1),
+    bucketBytes: number("bucketBytes", 2 ** 18),
+    sharded: settings.sharded === "yes",
+    ...(settings.width === undefined ? {} : { width: Number(settings.width) }),
+  };
+}
+
+async function training(communicator: Communicator, settings: Settings): Promise<void> {
+  const { result, model, gpu } = await train(communicator, trainSettings(settings));
+  say(communicator, settings, result);
+  if (settings.perturb === "yes" && communicator.rank === communicator.size - 1) {
+    const weight = model.parameters.get("und.layers.1.mlp.up.weight");
+    const values = await weight.floats();
+    values[values.length - 1] += 1e-7;
+    weight.write(values);
+  }
+  await checkSameWeights(communicator, model.parameters.entries());
+  gpu.close();
+}
+
 const TASKS: Record<string, (communicator: Communicator, settings: Settings) => Promise<void>> = {
   operations,
   agreement,
   death,
+  training,
 };
 
 if (import.meta.main) {

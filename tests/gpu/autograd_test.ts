@@ -168,9 +168,15 @@ Deno.test("onGradient takes each parameter's gradient once it is complete, last 
     const y = plus(plus(last, affine(h, 2)), affine(shared, 3));
     const none = parameter(counting(gpu, 2));
     plus(none, y); // not on the way to the loss
+    let reached = 0;
     const result = backward(y, {
       seeds: [ones(gpu, 2)],
+      onReach: (parameters) => {
+        assert.deepEqual(parameters, new Set([first, shared, last]));
+        reached++;
+      },
       onGradient: (parameter, gradient) => {
+        assert.equal(reached, 1);
         told.push(names.get(parameter)!);
         grads.set(parameter, gradient);
       },
