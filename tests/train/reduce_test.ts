@@ -194,7 +194,7 @@ Deno.test(
     assert.ok(log.length >= 3, `${log.length} of ${reducer.buckets.length} before backward ended`);
     other.close();
     const reduced = await alone.finish();
-  assert.deepEqual(log, pieces.map((size) => `sum ${size}`), "nor does it send them earlier");
+    assert.deepEqual(log, pieces.map((size) => `sum ${size}`), "nor does it send them earlier");
     const reached = [...(await named(model, reduced.gradients)).keys()];
     assert.ok(reached.includes("und.layers.0.attn.q.weight"));
     assert.ok(!reached.includes("gen.layers.0.attn.q.weight"), "no rank has one");
