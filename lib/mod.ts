@@ -132,7 +132,24 @@ export { type LoopOptions, type StepRecord, trainLoop } from "./train/loop.ts";
 export { type Objective, objectiveLoss, runObjective } from "./train/objective.ts";
 export { learningRateAt, type Schedule } from "./train/schedule.ts";
 export { type Clip, trainStep } from "./train/step.ts";
-export { drawImages, timeGrid } from "./infer/flow.ts";
+export { drawImages, drawPacked, timeGrid } from "./infer/flow.ts";
+export { TrainWindow } from "./train/window.ts";
+
+// A whole training: settings, steps, what it leaves behind
+export {
+  type ConfigInputs,
+  readConfigFile as readTrainConfig,
+  type ResolvedTrainConfig,
+  resolveTrainConfig,
+} from "./train/config/resolve.ts";
+export { checkTrainConfig } from "./train/config/check.ts";
+export { configText } from "./train/config/print.ts";
+export { TRAIN_PRESETS } from "./train/config/presets.ts";
+export type { StageConfig, TrainConfig } from "./train/config/schema.ts";
+export { train, type TrainOptions, type TrainStep, trainToEnd } from "./session/train.ts";
+export { courseOf } from "./session/course.ts";
+export { examine } from "./session/examine.ts";
+export { stagedFigure } from "./show/stage_losses.ts";
 
 // Evidence
 export { auroc } from "./study/auroc.ts";

@@ -31,6 +31,8 @@ const ROOMS: { name: string; holds: RegExp; only?: string[]; not?: string[] }[] 
   { name: "study", holds: /^lib\/study\//, not: ["kernels"] },
   // Figures take plain records: no models, no GPU.
   { name: "show", holds: /^lib\/show\//, only: ["errors", "whole files"] },
+  // A whole training, from settings to record and pictures.
+  { name: "session", holds: /^lib\/session\//, not: ["kernels"] },
   { name: "parity", holds: /^lib\/parity\//, not: ["kernels"] },
   { name: "cli", holds: /^lib\/cli\//, not: ["kernels"] },
   { name: "public names", holds: /^lib\/mod\.ts$/, not: ["kernels", "parity", "cli"] },
@@ -51,7 +53,6 @@ const PACKAGES: Record<string, string[]> = {
   "@huggingface/hub": ["cli", "tests"],
   "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
-  zod: ["train"],
   hyparquet: ["data", "tests"],
   "hyparquet-compressors": ["data", "tests"],
   "hyparquet-writer": ["experiments", "tests"],

@@ -148,9 +148,9 @@ function lossTraces(panel: Panel, { steps, values, heldOut }: LossSeries, color:
   ] as Series[];
 }
 
-/** Exponential, over about twenty steps, without the pull of its start. */
+/** Exponential, over about ten steps, without the pull of its start. */
 export function runningMean(values: readonly number[]): number[] {
-  const keep = 0.95;
+  const keep = 0.9;
   let [sum, weight] = [0, 0];
   return values.map((value) => {
     if (Number.isFinite(value)) {

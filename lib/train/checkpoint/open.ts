@@ -37,7 +37,7 @@ export async function openSnapshot(
   const close = () => open.forEach((file) => file.close());
   try {
     for (const { name } of manifest.files) {
-      if (name !== STATE) open.set(name, await openSafetensors(`${folder}/${name}`));
+      if (name.endsWith(".safetensors")) open.set(name, await openSafetensors(`${folder}/${name}`));
     }
   } catch (error) {
     close();

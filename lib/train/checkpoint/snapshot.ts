@@ -1,5 +1,6 @@
 // What is saved of a training run: tensors that are read one at a time, and a record of everything else.
 
+import { MANIFEST } from "./manifest.ts";
 import { ELEMENT_BYTES, type FilePlan, planSafetensors } from "../../data/safetensors_plan.ts";
 
 /** A tensor to save. */
@@ -19,6 +20,8 @@ export interface Snapshot {
   files: readonly { name: string; tensors: readonly TensorEntry[] }[];
   /** Scheduler, counters, loader, curriculum, kernel choices: JSON values only. */
   state: object;
+  /** More files, by name: `config.json` and the like, which make the folder usable as a model. Default: none. */
+  texts?: Readonly<Record<string, string>>;
 }
 
 /** Name of the record beside the tensors. */
@@ -34,8 +37,9 @@ export interface PlannedTensors extends FilePlan {
 /** A snapshot whose files are settled to the byte. */
 export interface PlannedSnapshot {
   files: PlannedTensors[];
+  texts: { name: string; content: Uint8Array<ArrayBuffer> }[];
   state: Uint8Array;
-  /** Of the files and the record. */
+  /** Of all files and the record. */
   bytes: number;
 }
 
@@ -44,7 +48,7 @@ export interface PlannedSnapshot {
  *
  * @throws {TypeError} If a file's or tensor's name is used twice or unfit, or the record holds what JSON cannot
  */
-export function planSnapshot({ files, state }: Snapshot): PlannedSnapshot {
+export function planSnapshot({ files, state, texts = {} }: Snapshot): PlannedSnapshot {
   const seen = new Set<string>();
   const planned = files.map(({ name, tensors }) => {
     if (!/^[a-z0-9_-]+\.safetensors$/.test(name) || seen.has(name)) {
@@ -58,8 +62,15 @@ export function planSnapshot({ files, state }: Snapshot): PlannedSnapshot {
   });
   checkJson(state, "state");
   const text = new TextEncoder().encode(JSON.stringify(state, null, 2) + "\n");
-  const bytes = planned.reduce((sum, { offsets }) => sum + offsets.at(-1)!, text.length);
-  return { files: planned, state: text, bytes };
+  const more = Object.entries(texts).map(([name, content]) => {
+    if (!/^[a-z0-9_-]+\.(json|txt)$/.test(name) || [STATE, MANIFEST].includes(name)) {
+      throw new TypeError(`Cannot save ${JSON.stringify(name)}: the name is unfit`);
+    }
+    return { name, content: new TextEncoder().encode(content) };
+  });
+  const bytes = planned.reduce((sum, { offsets }) => sum + offsets.at(-1)!, text.length) +
+    more.reduce((sum, { content }) => sum + content.length, 0);
+  return { files: planned, texts: more, state: text, bytes };
 }
 
 /** Bytes that a checkpoint of this snapshot takes, but for a list of some hundred bytes. */

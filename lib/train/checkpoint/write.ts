@@ -143,7 +143,9 @@ class Save {
     }
     const entries: FileEntry[] = [];
     for (const file of plan.files) entries.push(await writeTensors(files, temporary, file, signal));
-    entries.push(await DigestedFile.write(files, temporary, STATE, (to) => to.append(plan.state)));
+    for (const { name, content } of [...plan.texts, { name: STATE, content: plan.state }]) {
+      entries.push(await DigestedFile.write(files, temporary, name, (to) => to.append(content)));
+    }
     const { step, session } = this;
     const manifest: Manifest = { format: FORMAT, step, session, files: entries };
     await DigestedFile.write(files, temporary, MANIFEST, async (to) => {

@@ -1,0 +1,149 @@
+// A training as a command runs it: the device, the progress line, the figure at the end.
+
+import type { Communicator } from "../comm/communicator.ts";
+import { openDevice } from "../gpu/device.ts";
+import { formatBytes } from "../gpu/buffers.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { courseOf } from "../session/course.ts";
+import { train, type TrainStep } from "../session/train.ts";
+import { saveFigure } from "../show/export.ts";
+import { type Progress, SILENT, terminalProgress } from "../show/progress.ts";
+import { stagedFigure } from "../show/stage_losses.ts";
+import { readRun } from "../study/read_run.ts";
+import { findCheckpoint } from "../train/checkpoint/find.ts";
+import { surviveLoss } from "../train/recover.ts";
+import type { Context } from "./command.ts";
+import type { trainFlags } from "./train_flags.ts";
+import type { TrainPlan } from "./train_plan.ts";
+
+type TrainContext = Context<typeof trainFlags>;
+
+/** Trains, says how far it is, and draws the losses. */
+export async function trainRun(
+  plan: TrainPlan,
+  comm: Communicator,
+  context: TrainContext,
+): Promise<void> {
+  const { flags, print, emit, note, terminal, signal } = context;
+  const { settings, run, findings } = plan;
+  const first = comm.rank === 0;
+  const progress = flags.quiet || !first ? SILENT : terminalProgress({
+    write: (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    terminal,
+    now: () => performance.now(),
+  });
+  if (first) {
+    for (const { path, message, help } of findings) context.warn(`${path}: ${message}; ${help}`);
+    note(`run: ${run}`);
+  }
+  const started = performance.now();
+  let last: TrainStep | undefined;
+  try {
+    await surviveLoss(async ({ number: earlier }) => {
+      const again = earlier > 0;
+      const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget });
+      if (first) note(`adapter: ${gpu.adapter.name}${gpu.adapter.software ? " (software)" : ""}`);
+      try {
+        const steps = train(gpu, settings, {
+          run,
+          resume: flags.resume || again,
+          ...(flags.step === undefined || again ? {} : { step: flags.step }),
+          allowConfigChange: flags.allowConfigChange,
+          comm,
+          signal,
+          argv: Deno.args,
+          onNote: (text) => progress.note(text),
+          onStage: (text) =>
+            last && progress.update(stateOf(last, settings.values.name, gpu, text)),
+        });
+        for await (const step of steps) {
+          last = step;
+          show(step, settings.values.name, gpu, progress, emit);
+        }
+      } finally {
+        gpu.close();
+      }
+    }, {
+      lastCheckpoint: async () => (await findCheckpoint(run))?.step,
+      onRestart: (_, loss) =>
+        progress.note(`warning: ${loss}; starting again from the last checkpoint`),
+    });
+    progress.done();
+  } catch (cause) {
+    progress.done();
+    throw cause;
+  } finally {
+    if (first && signal.aborted) note(`to go on: deno task train ${againWith(Deno.args)}`);
+  }
+  if (!first) return;
+  const record = readRun(run);
+  const figure = stagedFigure(courseOf(record));
+  const paths = await saveFigure(figure, `${run}/figures/losses`, {
+    sources: { run, config: record.header.configSha256, sources: record.header.sourcesSha256 },
+  });
+  const seconds = (performance.now() - started) / 1000;
+  const memory = formatBytes(Deno.memoryUsage().rss);
+  note(`${seconds.toFixed(0)} s, ${memory} resident`);
+  if (last) print(summary(last, run));
+  print(paths.find((path) => path.endsWith(".html")) ?? paths[0]);
+}
+
+const againWith = (args: readonly string[]) =>
+  (args.includes("--resume") ? args : [...args, "--resume"]).join(" ");
+
+function show(
+  step: TrainStep,
+  name: string,
+  gpu: Gpu,
+  progress: Progress,
+  emit: TrainContext["emit"],
+): void {
+  const { validation, ...plain } = step;
+  emit({ event: "step", ...plain });
+  progress.update(stateOf(step, name, gpu));
+  if (!validation) return;
+  const { text, flow, answers, drawings } = validation;
+  const right = answers.filter(({ correct }) => correct).length;
+  emit({
+    event: "held out",
+    step: step.number,
+    text,
+    flow,
+    right,
+    asked: answers.length,
+    drawn: drawings.length,
+  });
+  const parts = [
+    text === undefined ? "" : `text ${text.toFixed(3)}`,
+    flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
+    answers.length === 0 ? "" : `${right} of ${answers.length} answers right`,
+  ].filter(Boolean);
+  progress.note(`step ${step.number}, held out: ${parts.join(", ")}`);
+}
+
+function stateOf(step: TrainStep, name: string, gpu: Gpu, doing?: string) {
+  const { liveBytes, budgetBytes } = gpu.buffers;
+  const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
+  return {
+    label: `${name}  ${step.stage}`,
+    step: step.number,
+    total: step.total,
+    fields: {
+      ...(step.text === undefined ? {} : { text: step.text }),
+      ...(step.flow === undefined ? {} : { flow: step.flow }),
+      grad: step.norm,
+      "tok/s": step.tokensPerSecond,
+      gpu: `${gigabytes(liveBytes)}/${gigabytes(budgetBytes)} GB`,
+      ...(doing ? { "": doing } : {}),
+    },
+  };
+}
+
+function summary({ number, total, text, flow, waiting }: TrainStep, run: string): string {
+  const losses = [
+    text === undefined ? "" : `text ${text.toFixed(3)}`,
+    flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
+  ].filter(Boolean).join(", ");
+  return `${run}: ${number} of ${total} steps, last losses ${losses}; ` +
+    `${(100 * waiting).toFixed(1)} % of the time was spent waiting for data`;
+}

@@ -1,0 +1,130 @@
+// The data of a training: open sources, the loader of a stage, and what turns a loaded batch into what the model
+// reads.
+
+import {
+  type LoadedBatch,
+  type Loader,
+  type LoaderState,
+  openLoader,
+} from "../data/training/loader.ts";
+import { openSource } from "../data/training/open_source.ts";
+import { openPhantoms } from "../data/training/phantom_source.ts";
+import type { Task } from "../data/training/record.ts";
+import type { RecordSource, SourceFormat } from "../data/training/source.ts";
+import { latentSize } from "../model/config.ts";
+import { shiftTimesteps } from "../model/batch.ts";
+import type { Objective } from "../train/objective.ts";
+import type { SourceConfig, StageConfig, TrainConfig } from "../train/config/schema.ts";
+import { latentsOf } from "../train/latents.ts";
+import { sha256 } from "../study/provenance.ts";
+import type { TrainModel } from "./model.ts";
+
+/** Sources with the weights they were given. */
+export type OpenSources = { source: RecordSource; weight?: number }[];
+
+/** Opens sources in order; those open so far are closed when one fails. */
+export async function openSources(configs: readonly SourceConfig[]): Promise<OpenSources> {
+  const sources: OpenSources = [];
+  try {
+    for (const { name, path, format, split, weight } of configs) {
+      const chosen = { name, ...(split ? { split } : {}) };
+      const source = format === "phantoms" || (format === "auto" && /^phantoms($|\?)/.test(path))
+        ? openPhantoms(path, chosen)
+        : await openSource(path, { ...chosen, format: format as SourceFormat | "auto" });
+      sources.push({ source, ...(weight === null ? {} : { weight }) });
+    }
+  } catch (cause) {
+    closeSources(sources);
+    throw cause;
+  }
+  return sources;
+}
+
+/** Closes sources. */
+export function closeSources(sources: OpenSources): void {
+  for (const { source } of sources) source.close();
+}
+
+/** One hash of all data: what a run record says it was trained on. */
+export function dataDigest(sources: OpenSources): string {
+  return sha256(sources.map(({ source }) => `${source.name} ${source.fingerprint}\n`).join(""));
+}
+
+/** Whose share of the data this process loads. */
+export interface Share {
+  rank: number;
+  ranks: number;
+}
+
+/** Opens the loader of a stage, where an earlier one stopped if a state is given. */
+export function stageLoader(
+  config: TrainConfig,
+  stage: StageConfig,
+  sources: OpenSources,
+  { tokenizerSpec, pack }: TrainModel,
+  share: Share,
+  state: LoaderState | undefined,
+  onBad: (message: string) => void,
+): Promise<Loader> {
+  const { data, batch, seed } = config;
+  return openLoader({
+    sources,
+    mix: stage.mix,
+    batch: "samples" in batch
+      ? batch
+      : { ...batch, maxTokensPerSample: Math.min(stage.maxTokensPerSample, batch.maxTokens) },
+    maxTokensPerSample: stage.maxTokensPerSample,
+    images: { vae: stage.vae, vit: stage.vit },
+    tokenizer: tokenizerSpec,
+    pack,
+    dropout: stage.dropout,
+    seed,
+    ...share,
+    workers: data.workers,
+    prefetch: data.prefetch,
+    mostBad: data.mostBad,
+    onBad,
+  }, state);
+}
+
+/** A loader of held-out samples of some tasks: no dropout, the same samples and noise every time. */
+export function heldOutLoader(
+  config: TrainConfig,
+  stage: StageConfig,
+  sources: OpenSources,
+  { tokenizerSpec, pack }: TrainModel,
+  mix: Partial<Record<Task, number>>,
+  samples: number,
+): Promise<Loader> {
+  return openLoader({
+    sources,
+    mix,
+    batch: { samples },
+    maxTokensPerSample: stage.maxTokensPerSample,
+    images: { vae: stage.vae, vit: stage.vit },
+    tokenizer: tokenizerSpec,
+    pack,
+    dropout: { text: 0, vit: 0, vae: 0 },
+    seed: config.seed,
+    workers: 0,
+    prefetch: 1,
+    mostBad: config.data.mostBad,
+  });
+}
+
+/** What the model reads of a loaded batch. */
+export async function inputsOf(
+  { model, autoencoder }: TrainModel,
+  batch: LoadedBatch,
+  timestepShift: number,
+): Promise<Objective["inputs"]> {
+  const { packed } = batch;
+  if (packed.vaeTokenIndexes.length === 0) return { packed };
+  const latents = await latentsOf(model, autoencoder, batch);
+  return {
+    packed,
+    latents,
+    noise: batch.noise(latentSize(model.config)),
+    timesteps: shiftTimesteps(packed.timesteps, timestepShift),
+  };
+}

@@ -1,0 +1,168 @@
+// The state of a training as the files of a checkpoint, and back. Weights and averages stand under the checkpoint's
+// names beside a config and a vocabulary, so that the folder can also be used as a model.
+
+import { InputError } from "../errors.ts";
+import { LORA_PREFIX } from "../model/lora.ts";
+import { ownConfigText } from "../model/own_config.ts";
+import type { UniMedVL } from "../model/unimedvl.ts";
+import { nameInReference } from "../model/weights.ts";
+import type { LoaderState } from "../data/training/loader.ts";
+import type { Task } from "../data/training/record.ts";
+import type { Json } from "../study/config.ts";
+import { bytesOf, type Tensor } from "../tensor.ts";
+import type { AdamW } from "../train/adamw.ts";
+import type { OpenSnapshot } from "../train/checkpoint/open.ts";
+import type { Snapshot, TensorEntry } from "../train/checkpoint/snapshot.ts";
+
+/** Samples and tokens by task. */
+export type Drawn = Record<Task, { samples: number; tokens: number }>;
+
+/** What a checkpoint's state.json holds. */
+export interface TrainState {
+  format: 1;
+  /** Updates made. */
+  step: number;
+  /** Position of the stage those end in; the next step may begin another. */
+  stage: number;
+  /** Where the loader goes on: the first batch of the next step. */
+  loader: LoaderState;
+  /** Drawn in this stage so far. */
+  drawn: Drawn;
+  /** Updates by parameter. */
+  updates: Record<string, number>;
+  divergence: { losses: number[]; warned: boolean };
+  /** Steps that changed nothing since the last that did, and since the start. */
+  skipped: { inARow: number; ever: number };
+  tokens: number;
+  processes: number;
+  /** Kernel choices measured on the adapter, pinned for the run: another choice sums in another order. */
+  tuned: Json;
+}
+
+/** Files of weights beside the moments. */
+const WEIGHTS = "model.safetensors";
+const ADAPTER = "adapter.safetensors";
+const AVERAGE = "ema.safetensors";
+const MOMENTS = "optimizer.safetensors";
+
+/** Everything that is saved. */
+export interface SnapshotParts {
+  model: UniMedVL;
+  optimizer: AdamW;
+  state: TrainState;
+  /** True if only adapters are trained: the base is left out. */
+  adaptersOnly: boolean;
+  /** More text files of the folder, such as the vocabulary. */
+  texts: Record<string, string>;
+}
+
+/** The files of a checkpoint; tensors are read back one at a time as they are written. */
+export function snapshotOf(
+  { model, optimizer, state, adaptersOnly, texts }: SnapshotParts,
+): Snapshot {
+  const weights = [...model.parameters.entries()]
+    .filter(([name]) => adaptersOnly ? name.startsWith(LORA_PREFIX) : true);
+  const extra = optimizer.tensors();
+  const averages = adaptersOnly || ![...extra.keys()].some((name) => name.startsWith("ema/"))
+    ? []
+    : weights.map(([name, tensor]) => entry(fileName(name), extra.get(`ema/${name}`) ?? tensor));
+  const moments = [...extra].filter(([name]) => adaptersOnly || !name.startsWith("ema/"));
+  const files = [
+    {
+      name: adaptersOnly ? ADAPTER : WEIGHTS,
+      tensors: weights.map(([name, tensor]) => entry(fileName(name), tensor)),
+    },
+    { name: AVERAGE, tensors: averages },
+    { name: MOMENTS, tensors: moments.map(([name, tensor]) => entry(name, tensor)) },
+  ];
+  return {
+    step: state.step,
+    files: files.filter(({ tensors }) => tensors.length > 0),
+    state,
+    texts: adaptersOnly ? texts : { "config.json": ownConfigText(model.config), ...texts },
+  };
+}
+
+type StoredDtype = TensorEntry["dtype"];
+
+const STORED: Partial<Record<Tensor["dtype"], StoredDtype>> = {
+  f32: "F32",
+  bf16: "BF16",
+  f16: "F16",
+};
+
+function entry(name: string, tensor: Tensor): TensorEntry {
+  const dtype = STORED[tensor.dtype];
+  if (!dtype) throw new TypeError(`internal: cannot save ${name}: it is ${tensor.dtype}`);
+  const sizeBytes = dtype === "F32" ? bytesOf(tensor.shape, "f32") : 2 * tensor.size;
+  return {
+    name,
+    shape: tensor.shape,
+    dtype,
+    read: async () =>
+      new Uint8Array((await tensor.gpu.read([{ buffer: tensor.buffer, sizeBytes }]))[0]),
+  };
+}
+
+const fileName = (name: string) => name.startsWith(LORA_PREFIX) ? name : nameInReference(name);
+
+/**
+ * Puts a checkpoint into a model and its optimizer, bit by bit. The optimizer must have been made for the same
+ * parameters.
+ *
+ * @throws {InputError} If the checkpoint lacks a tensor, or has another shape
+ */
+export async function restoreSnapshot(
+  opened: OpenSnapshot,
+  model: UniMedVL,
+  optimizer: AdamW,
+  adaptersOnly: boolean,
+): Promise<TrainState> {
+  const state = readState(opened);
+  const weights = opened.file(adaptersOnly ? ADAPTER : WEIGHTS);
+  for (const [name, tensor] of model.parameters.entries()) {
+    if (adaptersOnly && !name.startsWith(LORA_PREFIX)) continue;
+    const bytes = await readTensor(weights, fileName(name), tensor.shape, STORED[tensor.dtype]!);
+    tensor.gpu.write(tensor.buffer, bytes);
+  }
+  const average = opened.names.includes(AVERAGE) ? opened.file(AVERAGE) : undefined;
+  const moments = opened.names.includes(MOMENTS) ? opened.file(MOMENTS) : undefined;
+  await optimizer.restore(state.updates, async (name, shape) => {
+    const ema = name.startsWith("ema/") && average;
+    const file = ema || moments;
+    if (!file) {
+      throw new InputError(`Cannot resume from step ${opened.step}: it has no ${name}`, {
+        help: "The run was started without it; keep the settings of the run",
+      });
+    }
+    const stored = ema ? fileName(name.slice("ema/".length)) : name;
+    return new Float32Array((await readTensor(file, stored, shape, "F32")).buffer);
+  });
+  return state;
+}
+
+async function readTensor(
+  file: ReturnType<OpenSnapshot["file"]>,
+  name: string,
+  shape: readonly number[],
+  dtype: StoredDtype,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const info = file.info(name);
+  if (info.dtype !== dtype || info.shape.join() !== shape.join()) {
+    throw new InputError(
+      `Cannot resume from ${file.path}: ${name} is ${info.dtype} (${info.shape.join(", ")}), ` +
+        `the model has ${dtype} (${shape.join(", ")})`,
+      { help: "Resume with the settings the run was started with" },
+    );
+  }
+  return await file.read(name);
+}
+
+function readState(opened: OpenSnapshot): TrainState {
+  const state = opened.state as unknown as TrainState;
+  if (state?.format === 1) return state;
+  throw new InputError(
+    `Cannot resume from step ${opened.step}: its state is of format ${state?.format}, this code reads 1`,
+    { help: "Use the version of the code that wrote it" },
+  );
+}
