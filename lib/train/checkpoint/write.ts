@@ -188,7 +188,9 @@ class Save {
   async #withdraw(): Promise<string | undefined> {
     const { files } = this;
     try {
-      await files.remove(`${this.#folder}/${this.#temporary}`);
+      for (const name of [this.#temporary, `${LATEST}.tmp`]) {
+        await files.remove(`${this.#folder}/${name}`);
+      }
       const names = await files.list(this.#folder) ?? [];
       if (names.includes(this.#aside) && !names.includes(this.#name)) {
         await files.rename(`${this.#folder}/${this.#aside}`, `${this.#folder}/${this.#name}`);

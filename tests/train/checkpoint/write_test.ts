@@ -119,6 +119,11 @@ async function failAt(
     await assertNoHalves(runDir);
     const before = await newest(runDir);
     assert.ok(before === step || before === 2 && error !== undefined, `${what}: ${before} is left`);
+    if (!forGood && /^Cannot save/.test((error as Error | undefined)?.message ?? "")) {
+      const names = namesIn(runDir); // it has cleared up behind itself
+      assert.ok(names.includes(`step-000000${before}`), `${what}: ${names}`);
+      assert.ok(!names.some((name) => /tmp/.test(name)), `${what}: ${names}`);
+    }
     await cleanUp(runDir);
     assert.equal(await newest(runDir), before, what);
     await assertHolds(`${runDir}/checkpoints/step-000000${before}`, before, ONE);
