@@ -64,7 +64,10 @@ export interface Run extends Disposable {
   /** Logs values at one step; each name's steps must rise. Written within a second. */
   metrics(step: number, values: Readonly<Record<string, number>>): void;
   event(kind: string, detail: Json, at?: { step?: number; ms?: number }): void;
+  /** Records a checkpoint; one recorded earlier under the same path was replaced by it. */
   checkpoint(row: CheckpointRow): void;
+  /** Notes that checkpoints are gone. @param paths as they were recorded */
+  checkpointsGone(paths: readonly string[]): void;
   /** Stores an evaluation with its items and returns its number. */
   evaluation(row: EvaluationRow): number;
   probe(row: ProbeRow): void;
@@ -264,7 +267,17 @@ class OpenRun implements Run {
 
   checkpoint({ step, path, bytes, sha256 }: CheckpointRow): void {
     this.flush();
-    this.#insert("checkpoint", { step, session: this.session, path, bytes, sha256 });
+    this.#transaction(() => {
+      this.checkpointsGone([path]);
+      const row = { step, session: this.session, path, bytes, sha256, deleted: 0 };
+      this.#insert("checkpoint", row, "INSERT OR REPLACE");
+    });
+  }
+
+  checkpointsGone(paths: readonly string[]): void {
+    this.#check("note that checkpoints are gone");
+    const gone = this.#db.prepare("UPDATE checkpoint SET deleted = 1 WHERE path = ?");
+    for (const path of paths) gone.run(path);
   }
 
   evaluation({ items = [], options, ...row }: EvaluationRow): number {

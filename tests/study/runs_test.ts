@@ -126,6 +126,39 @@ Deno.test("openRun() records a run that readRun() gives back whole", () =>
     );
   }));
 
+Deno.test("Run tells checkpoints that stand from those that were removed or replaced", () =>
+  withRoot((root, options) => {
+    const dir = runFolder(root, "demo", "joint", 0);
+    const row = (step: number, sha256: string) => ({
+      step,
+      path: `checkpoints/step-000000${step}`,
+      bytes: 7,
+      sha256,
+    });
+    const first = openRun(dir, CONFIG, options);
+    for (const step of [1, 2, 3]) first.checkpoint(row(step, "a"));
+    first.checkpointsGone(["checkpoints/step-0000001", "checkpoints/step-0000009"]);
+    first.checkpoint(row(3, "b")); // the same step once more in one session
+    first.close(DONE);
+    const second = openRun(dir, CONFIG, { ...options, resume: true, fromStep: 1 });
+    second.checkpoint(row(2, "c"));
+    second.close(DONE);
+    assert.deepEqual(
+      readRun(dir).checkpoints.map(({ step, session, sha256, deleted }) => ({
+        step,
+        session,
+        sha256,
+        deleted,
+      })),
+      [
+        { step: 1, session: 1, sha256: "a", deleted: true },
+        { step: 2, session: 1, sha256: "a", deleted: true },
+        { step: 2, session: 2, sha256: "c", deleted: false },
+        { step: 3, session: 1, sha256: "b", deleted: false },
+      ],
+    );
+  }));
+
 Deno.test("openRun() writes metrics within a second while nobody calls it", () =>
   withRoot(async (root, options) => {
     const dir = runFolder(root, "demo", "und", 3);

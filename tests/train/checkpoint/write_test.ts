@@ -85,6 +85,27 @@ Deno.test("writeCheckpoint() writes, syncs, renames and points, in this order", 
     ]);
   }));
 
+Deno.test("writeCheckpoint() holds one tensor at a time: the next is read when it is written", () =>
+  withRun([], async (runDir) => {
+    const files = new FaultyFiles(`${runDir}/checkpoints`);
+    const snapshot = snapshotOf(1, ["model", "ema"]);
+    for (const { tensors } of snapshot.files) {
+      for (const tensor of tensors) {
+        const { read, name } = tensor;
+        tensor.read = () => {
+          files.calls.push({ action: "read", path: name });
+          return read();
+        };
+      }
+    }
+    await writeCheckpoint(runDir, snapshot, { keep: 1, session: 1, files });
+    const seen = files.calls.map(({ action }) => action)
+      .filter((action) => ["create", "read", "write"].includes(action)).join(" ");
+    const tensors = "read read write read write read write"; // the first is empty; bf16 comes last
+    const file = `create write ${tensors}`;
+    assert.equal(seen, `${file} ${file} create write create write create write`);
+  }));
+
 /** Tensor files of the snapshots that meet faults: with one, every kind of call is made, and no more than needed. */
 const ONE = ["model"];
 
