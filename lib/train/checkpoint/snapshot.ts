@@ -8,7 +8,10 @@ export interface TensorEntry {
   name: string;
   shape: readonly number[];
   dtype: keyof typeof ELEMENT_BYTES;
-  /** Its bytes, little-endian; called once per try, when its turn comes. */
+  /**
+   * Its bytes, little-endian, in memory that nobody else uses: it is given back when they are written. Called once per
+   * try, when its turn comes.
+   */
   read(): Promise<Uint8Array>;
 }
 

@@ -249,6 +249,8 @@ function writeTensors(
         );
       }
       await file.append(bytes);
+      // Left to the collector, several tensors would be in memory at a time.
+      (bytes.buffer as ArrayBuffer).transfer(0);
     }
   });
 }

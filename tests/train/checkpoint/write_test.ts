@@ -89,12 +89,14 @@ Deno.test("writeCheckpoint() holds one tensor at a time: the next is read when i
   withRun([], async (runDir) => {
     const files = new FaultyFiles(`${runDir}/checkpoints`);
     const snapshot = snapshotOf(1, ["model", "ema"]);
+    let before: Uint8Array | undefined;
     for (const { tensors } of snapshot.files) {
       for (const tensor of tensors) {
         const { read, name } = tensor;
-        tensor.read = () => {
+        tensor.read = async () => {
           files.calls.push({ action: "read", path: name });
-          return read();
+          if (before) assert.equal(before.length, 0); // given back
+          return before = await read();
         };
       }
     }
