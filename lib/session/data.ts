@@ -114,13 +114,16 @@ export function heldOutLoader(
 
 /** What the model reads of a loaded batch. */
 export async function inputsOf(
-  { model, autoencoder }: TrainModel,
+  { model, autoencoder, latentCache }: TrainModel,
   batch: LoadedBatch,
   timestepShift: number,
 ): Promise<Objective["inputs"]> {
   const { packed } = batch;
   if (packed.vaeTokenIndexes.length === 0) return { packed };
-  const latents = await latentsOf(model, autoencoder, batch);
+  const latents = await latentsOf(model, autoencoder, packed, {
+    keys: batch.imageKeys,
+    ...(latentCache ? { cache: latentCache } : {}),
+  });
   return {
     packed,
     latents,

@@ -55,7 +55,8 @@ export async function examine(gpu: Gpu, path: string): Promise<Examination> {
   const optimizer = new AdamW(model.parameters, { emaDecay: 0.5 });
   const snapshot = await openSnapshot(`${run}/${checkpoint}`);
   try {
-    await restoreSnapshot(snapshot, model, optimizer, opened.adaptersOnly);
+    const { adaptersOnly } = opened;
+    await restoreSnapshot(snapshot, model, optimizer, { adaptersOnly, isOwn: () => true });
     const seen: [string, Tensor][] = [];
     const site: Site = (name, x) => {
       seen.push([name, tidy(() => sumSquares([x])).keep()]);

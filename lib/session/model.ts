@@ -2,6 +2,7 @@
 // one, and what packing must know of it.
 
 import type { PackOptions } from "../data/pack.ts";
+import { type LatentCache, openLatentCache } from "../data/training/latent_cache.ts";
 import { openTokenizerSpec, type TokenizerSpec } from "../data/training/tokenizer_spec.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { WordTokenizer } from "../data/words.ts";
@@ -15,6 +16,7 @@ import { attachLora } from "../model/lora.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
 import { checkTrainConfig } from "../train/config/check.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
+import { encoderDigest } from "../train/latents.ts";
 import { fullWeights, storedWeights, wholeAutoencoder } from "./full_weights.ts";
 
 /** Everything about the model that a training holds. */
@@ -25,6 +27,8 @@ export interface TrainModel {
   pack: Omit<PackOptions, "dropout" | "drawDropout" | "drawTimestep" | "padTo">;
   /** Frozen; absent where latents are pixels. */
   autoencoder?: Autoencoder;
+  /** Where latents of the autoencoder are kept. */
+  latentCache?: LatentCache;
   /** True if only adapters train, over weights that stay as they are stored. */
   adaptersOnly: boolean;
   /** Text files that make a checkpoint folder usable as a model. */
@@ -105,9 +109,17 @@ async function storedModel(
       autoencoder = await wholeAutoencoder(gpu, checkpoint);
       held.push(autoencoder);
     }
-    return assemble(model, tokenizer, tokenizerSpec, autoencoder, () => {
+    const opened = assemble(model, tokenizer, tokenizerSpec, autoencoder, () => {
       for (const each of held) each.dispose();
     });
+    const { latentCache: folder } = config.data;
+    if (autoencoder && folder !== null) {
+      opened.latentCache = await openLatentCache(folder, {
+        autoencoder: await encoderDigest(autoencoder),
+        ...(onNote ? { onNote } : {}),
+      });
+    }
+    return opened;
   } catch (cause) {
     for (const each of held) each.dispose();
     throw cause;

@@ -156,7 +156,7 @@ export class TrainRecord {
   /** Notes a checkpoint, and those it made superfluous. */
   checkpoint(row: CheckpointRow, removed: readonly string[]): void {
     this.#run.checkpoint(row);
-    for (const path of removed) this.#run.event("checkpoint removed", { path });
+    this.#run.checkpointsGone(removed);
   }
 
   /** Writes buffered metrics now. */

@@ -5,7 +5,7 @@ import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
 import type { LoadedBatch, Loader, LoaderState } from "../data/training/loader.ts";
 import { TASKS } from "../data/training/record.ts";
-import { EXIT, LabError, NumericsError } from "../errors.ts";
+import { EXIT, LabError, NumericsError, UsageError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
 import { saveLora } from "../model/lora_file.ts";
@@ -14,11 +14,16 @@ import { AdamW } from "../train/adamw.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { cleanUp } from "../train/checkpoint/retention.ts";
 import { openSnapshot } from "../train/checkpoint/open.ts";
+import { planSnapshot } from "../train/checkpoint/snapshot.ts";
 import { writeCheckpoint } from "../train/checkpoint/write.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import { DivergenceWatch } from "../train/guards.ts";
 import { lossTotals, type Objective } from "../train/objective.ts";
+import { RankedWindow } from "../train/ranked_window.ts";
+import { checkSameWeights } from "../train/ranks.ts";
+import { GradientReducer } from "../train/reduce.ts";
 import { writeReplay } from "../train/replay.ts";
+import { Shards } from "../train/shards.ts";
 import type { StepMetrics } from "../train/step.ts";
 import { TrainWindow } from "../train/window.ts";
 import {
@@ -31,6 +36,7 @@ import {
 } from "./data.ts";
 import { HeldOutData } from "./held_out.ts";
 import { openTrainModel, type TrainModel } from "./model.ts";
+import { gatherTexts, gatherUpdates, sharedEntries } from "./ranks.ts";
 import { type Drawn, restoreSnapshot, snapshotOf, type TrainState } from "./snapshot.ts";
 import { enterStage, rateAt, spansOf, stageAt, type StageSpan, trainsIn } from "./stages.ts";
 import { TrainRecord } from "./record.ts";
@@ -50,6 +56,13 @@ interface Pending {
   before: { updates: Record<string, number>; loader: LoaderState; drawn: Drawn; tokens: number };
   objectives: Objective[];
   samples: string[];
+}
+
+/** What several processes need to train together. */
+interface Group {
+  reducer: GradientReducer;
+  /** Set if the optimizer's state is shared out. */
+  shards?: Shards;
 }
 
 /** A training in progress. */
@@ -74,6 +87,8 @@ export class Session {
   #skipped: TrainState["skipped"];
   #heldOut: HeldOutData | undefined;
   #failed = false;
+  /** Set once any process was asked to stop. */
+  #stopAsked = false;
 
   private constructor(
     private readonly gpu: Gpu,
@@ -86,6 +101,7 @@ export class Session {
       heldOutSources: OpenSources;
       record: TrainRecord | undefined;
       mayTrain: Set<string>;
+      group: Group | undefined;
     },
     state: TrainState | undefined,
   ) {
@@ -93,7 +109,7 @@ export class Session {
     this.#mayTrain = parts.mayTrain;
     this.#spans = spansOf(stages);
     this.#made = this.#begun = state?.step ?? 0;
-    this.#position = state?.loader;
+    this.#position = state && loaderOf(state, this.#comm.rank);
     this.#drawn = state?.drawn ?? noneDrawn();
     this.#tokens = this.#tokensBefore = state?.tokens ?? 0;
     this.#skipped = state?.skipped ?? { inARow: 0, ever: 0 };
@@ -139,18 +155,23 @@ export class Session {
       const mayTrain = markTrainable(opened, config);
       const averaged = config.stages.find(({ ema }) => ema !== null)?.ema;
       const { clip: _clip, ...adamw } = config.optimizer;
-      const optimizer = new AdamW(opened.model.parameters, {
+      const comm = options.comm ?? SOLO;
+      const group = comm.size > 1 ? groupOf(comm, opened, config) : undefined;
+      const own = group?.shards?.own(opened.model.parameters) ?? opened.model.parameters;
+      const optimizer = new AdamW(own, {
         ...adamw,
         ...(typeof averaged === "number" ? { emaDecay: averaged } : {}),
       });
       undo.push(() => optimizer.dispose());
       let state: TrainState | undefined;
       if (snapshot) {
-        state = await restoreSnapshot(snapshot, opened.model, optimizer, opened.adaptersOnly);
-        checkProcesses(state, options.comm ?? SOLO, options.run);
+        const { model, adaptersOnly } = opened;
+        const isOwn = (name: string) => !group?.shards || group.shards.ownerOf(name) === comm.rank;
+        state = await restoreSnapshot(snapshot, model, optimizer, { adaptersOnly, isOwn });
+        checkProcesses(state, comm, options.run);
         snapshot.close();
       }
-      const parts = { opened, optimizer, sources, heldOutSources, record, mayTrain };
+      const parts = { opened, optimizer, sources, heldOutSources, record, mayTrain, group };
       return new Session(gpu, settings, options, parts, state);
     } catch (cause) {
       for (const run of undo.reverse()) run();
@@ -158,9 +179,13 @@ export class Session {
     }
   }
 
-  /** Updates made. */
-  get made(): number {
-    return this.#made;
+  get #comm(): Communicator {
+    return this.options.comm ?? SOLO;
+  }
+
+  /** True once this process, or another of the group in the step before, was asked to stop. */
+  get stopped(): boolean {
+    return this.#comm.size > 1 ? this.#stopAsked : this.options.signal?.aborted ?? false;
   }
 
   /** True once every step was made. */
@@ -179,9 +204,9 @@ export class Session {
     const saves = made % save.every === 0 || this.done;
     const looks = validate.every > 0 && (made % validate.every === 0 || last);
     const now = performance.now();
-    if (!saves && !looks && guards.nonFinite === "stop" && now - this.#lastRead < READ_EVERY_MS) {
-      return;
-    }
+    // Processes of a group see a bad step at the same time; one that skips steps sees each at once.
+    const waits = guards.nonFinite === "stop" && this.#comm.size === 1;
+    if (!saves && !looks && waits && now - this.#lastRead < READ_EVERY_MS) return;
     yield* this.#read({ saves, looks });
   }
 
@@ -223,7 +248,7 @@ export class Session {
     if (fresh) this.#drawn = noneDrawn();
     this.#waitedBefore += this.#loader?.waitedMs ?? 0;
     await this.#loader?.close();
-    const { rank, size: ranks } = this.options.comm ?? SOLO;
+    const { rank, size: ranks } = this.#comm;
     const note = this.options.onNote;
     const onBad = (message: string) => {
       note?.(message);
@@ -270,14 +295,17 @@ export class Session {
         checkpoint: config.activationCheckpointing,
       });
     }
-    const window = new TrainWindow(model, optimizer);
+    const { group } = this.parts;
+    const window = group
+      ? new RankedWindow(model, optimizer, group.reducer, config.accumulate, group.shards)
+      : new TrainWindow(model, optimizer);
     const after = this.#pending.at(-1)?.metrics.get("finite");
     const { clip } = config.optimizer;
     let metrics: StepMetrics;
     const learningRate = rateAt(span, this.#made);
     try {
-      for (const objective of objectives) window.add(objective);
-      metrics = window.finish({
+      for (const objective of objectives) await window.add(objective);
+      metrics = await window.finish({
         learningRate,
         ...(clip === null ? {} : { maxNorm: clip }),
         ...(after ? { after } : {}),
@@ -306,7 +334,8 @@ export class Session {
 
   /** Denominators of the losses, tokens and draws of a window, over all processes. */
   async #sumOverRanks(batches: readonly LoadedBatch[], reweightText: boolean) {
-    const numbers = [0, 0, 0, ...TASKS.flatMap(() => [0, 0])];
+    const stop = this.options.signal?.aborted ? 1 : 0;
+    const numbers = [0, 0, 0, ...TASKS.flatMap(() => [0, 0]), stop];
     for (const { packed, samples } of batches) {
       const { text, flow } = lossTotals(packed, reweightText);
       numbers[0] += text;
@@ -318,7 +347,8 @@ export class Session {
         numbers[at + 1] += tokens;
       }
     }
-    const [text, flow, tokens, ...byTask] = await (this.options.comm ?? SOLO).sumNumbers(numbers);
+    const [text, flow, tokens, ...byTask] = await this.#comm.sumNumbers(numbers);
+    this.#stopAsked ||= byTask.at(-1)! > 0;
     const drawn = Object.fromEntries(TASKS.map((task, i) => [task, {
       samples: this.#drawn[task].samples + byTask[2 * i],
       tokens: this.#drawn[task].tokens + byTask[2 * i + 1],
@@ -444,25 +474,47 @@ export class Session {
 
   /** Writes a checkpoint of the state as it is. @returns its folder relative to the run, on the rank that writes */
   async #save(): Promise<string | undefined> {
-    const { opened, optimizer, record } = this.parts;
-    if (!record) return undefined;
+    const { opened, optimizer, record, group } = this.parts;
+    const comm = this.#comm;
     if (this.#saved?.step === this.#made) return this.#saved.path;
     this.options.onStage?.(`saving step ${this.#made}`);
+    const { adaptersOnly, texts, model } = opened;
+    await checkSameWeights(comm, model.parameters.entries());
+    const loaders = await gatherTexts(comm, JSON.stringify(this.#position!));
+    const names = [...this.#mayTrain];
+    const updates = group?.shards ? await gatherUpdates(comm, optimizer, names) : optimizer.steps();
+    const averaged = optimizer.ema.size > 0 ? names : [];
+    const shared = group?.shards &&
+      sharedEntries(group.shards, optimizer, model.parameters, updates, averaged);
     const state: TrainState = {
       format: 1,
       step: this.#made,
       stage: this.#span?.index ?? 0,
-      loader: this.#position!,
+      loaders: loaders.map((text) => JSON.parse(text)),
       drawn: this.#drawn,
-      updates: sorted(optimizer.steps()),
+      updates: sorted(updates),
       divergence: this.#watch.state(),
       skipped: { ...this.#skipped },
       tokens: this.#tokens,
-      processes: (this.options.comm ?? SOLO).size,
       tuned: this.gpu.tuned as unknown as Json,
     };
-    const { adaptersOnly, texts, model } = opened;
-    const snapshot = snapshotOf({ model, optimizer, state, adaptersOnly, texts });
+    const snapshot = snapshotOf({
+      model,
+      optimizer,
+      state,
+      adaptersOnly,
+      texts,
+      ...(shared ? { shared } : {}),
+    });
+    if (!record) {
+      // What is shared out is read by all ranks together, in the order in which the first one writes it.
+      const together = new Set(shared?.values());
+      for (const { tensors } of shared ? planSnapshot(snapshot).files : []) {
+        for (const { read } of tensors) if (together.has(read)) await read();
+      }
+      this.#saved = { step: this.#made, path: "" };
+      return undefined;
+    }
     const { keep } = this.settings.values.save;
     record.flush();
     const { row, removed } = await writeCheckpoint(this.options.run, snapshot, {
@@ -522,11 +574,28 @@ function pinKernels(gpu: Gpu, state: TrainState | undefined, options: TrainOptio
   }
 }
 
-function checkProcesses(state: TrainState, comm: Communicator, run: string): void {
-  if (state.processes === comm.size) return;
-  throw new LabError(
-    `Cannot resume ${run}: it was trained by ${state.processes} processes, now there are ${comm.size}`,
-    { help: `start it with mpirun -n ${state.processes}` },
+/** The processes of a training, and which of them updates what. */
+function groupOf(comm: Communicator, { model }: TrainModel, config: TrainConfig): Group {
+  const { bucketBytes, shardOptimizer: sharded } = config.parallel;
+  const reducer = new GradientReducer(comm, model.parameters.entries(), { bucketBytes, sharded });
+  return sharded ? { reducer, shards: new Shards(reducer) } : { reducer };
+}
+
+const loaderOf = ({ loaders }: TrainState, rank: number): LoaderState => ({
+  ...loaders[rank],
+  rank,
+});
+
+function checkProcesses({ loaders }: TrainState, comm: Communicator, run: string): void {
+  if (loaders.length === comm.size) return;
+  const were = loaders.length === 1 ? "one process" : `${loaders.length} processes`;
+  throw new UsageError(
+    `Cannot resume ${run}: it was trained by ${were}, now there are ${comm.size}`,
+    {
+      help: loaders.length === 1
+        ? "start it without mpirun"
+        : `start it with mpirun -n ${loaders.length}`,
+    },
   );
 }
 

@@ -24,8 +24,8 @@ export interface TrainState {
   step: number;
   /** Position of the stage those end in; the next step may begin another. */
   stage: number;
-  /** Where the loader goes on: the first batch of the next step. */
-  loader: LoaderState;
+  /** Where the loaders go on, by rank: the first batch of the next step. */
+  loaders: LoaderState[];
   /** Drawn in this stage so far. */
   drawn: Drawn;
   /** Updates by parameter. */
@@ -34,7 +34,6 @@ export interface TrainState {
   /** Steps that changed nothing since the last that did, and since the start. */
   skipped: { inARow: number; ever: number };
   tokens: number;
-  processes: number;
   /** Kernel choices measured on the adapter, pinned for the run: another choice sums in another order. */
   tuned: Json;
 }
@@ -52,28 +51,37 @@ export interface SnapshotParts {
   state: TrainState;
   /** True if only adapters are trained: the base is left out. */
   adaptersOnly: boolean;
+  /** Reads what ranks share out, by the optimizer's names: it stands in for the optimizer's own tensors. */
+  shared?: ReadonlyMap<string, TensorEntry["read"]>;
   /** More text files of the folder, such as the vocabulary. */
   texts: Record<string, string>;
 }
 
 /** The files of a checkpoint; tensors are read back one at a time as they are written. */
 export function snapshotOf(
-  { model, optimizer, state, adaptersOnly, texts }: SnapshotParts,
+  { model, optimizer, state, adaptersOnly, texts, shared }: SnapshotParts,
 ): Snapshot {
   const weights = [...model.parameters.entries()]
     .filter(([name]) => adaptersOnly ? name.startsWith(LORA_PREFIX) : true);
-  const extra = optimizer.tensors();
+  const extra = shared
+    ? sharedStates(model, shared)
+    : new Map([...optimizer.tensors()].map(([name, tensor]) => [name, entry(name, tensor)]));
   const averages = adaptersOnly || ![...extra.keys()].some((name) => name.startsWith("ema/"))
     ? []
-    : weights.map(([name, tensor]) => entry(fileName(name), extra.get(`ema/${name}`) ?? tensor));
-  const moments = [...extra].filter(([name]) => adaptersOnly || !name.startsWith("ema/"));
+    : weights.map(([name, tensor]) => {
+      const average = extra.get(`ema/${name}`);
+      return average ? { ...average, name: fileName(name) } : entry(fileName(name), tensor);
+    });
+  const moments = [...extra.values()].filter(({ name }) =>
+    adaptersOnly || !name.startsWith("ema/")
+  );
   const files = [
     {
       name: adaptersOnly ? ADAPTER : WEIGHTS,
       tensors: weights.map(([name, tensor]) => entry(fileName(name), tensor)),
     },
     { name: AVERAGE, tensors: averages },
-    { name: MOMENTS, tensors: moments.map(([name, tensor]) => entry(name, tensor)) },
+    { name: MOMENTS, tensors: moments },
   ];
   return {
     step: state.step,
@@ -81,6 +89,17 @@ export function snapshotOf(
     state,
     texts: adaptersOnly ? texts : { "config.json": ownConfigText(model.config), ...texts },
   };
+}
+
+/** Entries of what ranks share out: f32, of the shape of their parameter. */
+function sharedStates(
+  { parameters }: UniMedVL,
+  shared: ReadonlyMap<string, TensorEntry["read"]>,
+): Map<string, TensorEntry> {
+  return new Map([...shared].map(([name, read]) => {
+    const { shape } = parameters.get(name.slice(name.indexOf("/") + 1));
+    return [name, { name, shape, dtype: "F32", read }];
+  }));
 }
 
 type StoredDtype = TensorEntry["dtype"];
@@ -110,13 +129,14 @@ const fileName = (name: string) => name.startsWith(LORA_PREFIX) ? name : nameInR
  * Puts a checkpoint into a model and its optimizer, bit by bit. The optimizer must have been made for the same
  * parameters.
  *
+ * @param options `isOwn`: whether this process's optimizer updates a parameter
  * @throws {InputError} If the checkpoint lacks a tensor, or has another shape
  */
 export async function restoreSnapshot(
   opened: OpenSnapshot,
   model: UniMedVL,
   optimizer: AdamW,
-  adaptersOnly: boolean,
+  { adaptersOnly, isOwn }: { adaptersOnly: boolean; isOwn: (name: string) => boolean },
 ): Promise<TrainState> {
   const state = readState(opened);
   const weights = opened.file(adaptersOnly ? ADAPTER : WEIGHTS);
@@ -127,7 +147,8 @@ export async function restoreSnapshot(
   }
   const average = opened.names.includes(AVERAGE) ? opened.file(AVERAGE) : undefined;
   const moments = opened.names.includes(MOMENTS) ? opened.file(MOMENTS) : undefined;
-  await optimizer.restore(state.updates, async (name, shape) => {
+  const updates = Object.fromEntries(Object.entries(state.updates).filter(([name]) => isOwn(name)));
+  await optimizer.restore(updates, async (name, shape) => {
     const ema = name.startsWith("ema/") && average;
     const file = ema || moments;
     if (!file) {

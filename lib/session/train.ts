@@ -78,7 +78,7 @@ export async function* train(
   const session = await Session.open(gpu, settings, options);
   let failure: unknown;
   try {
-    while (!session.done && !options.signal?.aborted) {
+    while (!session.done && !session.stopped) {
       try {
         yield* session.step();
       } catch (cause) {

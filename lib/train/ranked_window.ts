@@ -74,7 +74,9 @@ export class RankedWindow {
         for (const name of ["text", "flow"] as const) {
           if (this.#totals[name] > 0) metrics.set(name, Tensor.from(gpu, [sums[name]], [1]).keep());
         }
-        const checks = [sumSquares([...metrics.values()]), norm2].map((s) => clipScale(s, Infinity));
+        const checks = [sumSquares([...metrics.values()]), norm2].map((s) =>
+          clipScale(s, Infinity)
+        );
         const finite = (after ? [after, ...checks] : checks).reduce((a, b) => mul(a, b));
         const factor = maxNorm === undefined ? finite : mul(clipScale(norm2, maxNorm), finite);
         const scaled = new Map<FlatGroup, ScaledGradient>();
