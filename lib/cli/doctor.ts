@@ -36,6 +36,7 @@ const WIDTH = 27;
 const NAMES: Partial<Record<Finding["item"], string>> = {
   notebook: "notebook runner",
   packages: "native packages",
+  mpi: "several machines",
 };
 
 /** The command as it is typed. */
@@ -131,7 +132,8 @@ async function examineKernels(context: Doctor, gpu: Gpu): Promise<boolean> {
 async function examineSystem(context: Doctor): Promise<boolean> {
   const system = await thisSystem();
   const findings = (await look(system, Deno.version.deno)).filter((f) => f.item !== "adapter");
-  for (const { item, ok, detail } of findings) {
+  const needed = findings.filter((f) => !f.optional);
+  for (const { item, ok, detail } of needed) {
     report(context, { part: "notebook", item: NAMES[item] ?? item, ok, text: detail });
   }
   const kernel = await installedKernel(system.run);
@@ -139,7 +141,11 @@ async function examineSystem(context: Doctor): Promise<boolean> {
     context.print(`     ${"notebook kernel".padEnd(WIDTH - 5)} ${kernel}`);
     context.emit({ event: "fact", part: "notebook", name: "notebook kernel", text: kernel });
   }
-  const missing = findings.filter((f) => !f.ok);
+  for (const { item, detail } of findings.filter((f) => f.optional)) {
+    context.print(`     ${(NAMES[item] ?? item).padEnd(WIDTH - 5)} ${detail}`);
+    context.emit({ event: "fact", part: "notebook", name: NAMES[item] ?? item, text: detail });
+  }
+  const missing = needed.filter((f) => !f.ok);
   if (missing.length > 0) repair(context, repairFor(system, missing));
   return missing.length === 0;
 }

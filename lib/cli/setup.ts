@@ -22,6 +22,8 @@ export interface Finding {
   detail: string;
   /** It works, but installing what it needs anew would give a faster one. */
   slow?: boolean;
+  /** Nothing but training on several machines and its tests needs it. */
+  optional?: boolean;
 }
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -44,6 +46,7 @@ export async function look(system: System, denoVersion: string): Promise<Finding
     lookForAdapter(system),
     lookForPackages(system),
     lookForPython(system),
+    lookForMpi(system),
   ]);
   return found.flat();
 }
@@ -116,10 +119,19 @@ async function lookForPython(system: System): Promise<Finding> {
     : { item: "notebook", ok: false, detail: "no Python with nbclient" };
 }
 
+async function lookForMpi(system: System): Promise<Finding> {
+  const result = await system.run("mpirun", ["--version"]);
+  const version = /Open MPI\)? (\d[\w.]*)/.exec(result?.stdout ?? "")?.[1];
+  if (version) return { item: "mpi", ok: true, detail: `Open MPI ${version}` };
+  const command = installCommand(system, ["mpi"]);
+  const detail = `no Open MPI, for training on several machines only: ${command}`;
+  return { item: "mpi", ok: false, detail, optional: true };
+}
+
 /**
  * Installs what is missing as far as this process may, and looks again.
  *
- * @throws {ResourceError} If something stays missing; the help is the command to type
+ * @throws {ResourceError} If something that is not optional stays missing; the help is the command to type
  */
 export async function setUp(
   system: System,
@@ -155,9 +167,10 @@ export async function setUp(
       try {
         await installDebian(system, packagesFor("debian", needs), options.note);
       } catch (error) {
-        const wanted = missing().length > 0;
+        const wanted = findings.some((f) => !f.ok && !f.optional);
         if (wanted || !(error instanceof ResourceError)) throw error;
-        options.note(`${error.message}; going on with the slower adapter`);
+        const without = slow ? "with the slower adapter" : `without ${missing().join(", ")}`;
+        options.note(`${error.message}; going on ${without}`);
       }
       findings = await look(system, denoVersion);
     }
@@ -193,9 +206,9 @@ const firstLine = (text: unknown) => String(text).split("\n")[0];
 const lastLine = (text: string | undefined) =>
   text?.trim().split("\n").at(-1) || "the command is not there";
 
-/** Returns complete findings; throws with the repair otherwise. */
+/** Returns findings that lack nothing but what is optional; throws with the repair otherwise. */
 function refuse(system: System, findings: Finding[]): Finding[] {
-  const missing = findings.filter((f) => !f.ok);
+  const missing = findings.filter((f) => !f.ok && !f.optional);
   if (missing.length === 0) return findings;
   const what = missing.map((f) => `${f.item} (${f.detail})`).join(", ");
   throw new SetupIncomplete(`Cannot go on without: ${what}`, findings, repairFor(system, missing));

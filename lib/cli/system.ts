@@ -50,23 +50,26 @@ export function familyOf({ os, osRelease }: System): Family {
 }
 
 /** What may have to be installed. */
-export type Need = "adapter" | "notebook" | "fonts";
+export type Need = "adapter" | "notebook" | "fonts" | "mpi";
 
 const PACKAGES: Record<"debian" | "fedora" | "arch", Record<Need, string[]>> = {
   debian: {
     adapter: ["mesa-vulkan-drivers", "libvulkan1"],
     notebook: ["python3-nbclient"],
     fonts: ["fontconfig-config", "fonts-dejavu-core"],
+    mpi: ["openmpi-bin", "libopenmpi3"],
   },
   fedora: {
     adapter: ["mesa-vulkan-drivers", "vulkan-loader"],
     notebook: ["python3-nbclient"],
     fonts: ["dejavu-sans-fonts"],
+    mpi: ["openmpi"],
   },
   arch: {
     adapter: ["vulkan-swrast", "vulkan-icd-loader"],
     notebook: ["python-nbclient"],
     fonts: ["ttf-dejavu"],
+    mpi: ["openmpi"],
   },
 };
 
@@ -81,16 +84,19 @@ const BY_HAND: Record<"macos" | "windows" | "other", Record<Need, string>> = {
     adapter: "update macOS (Metal comes with it)",
     notebook: "python3 -m pip install --user nbclient",
     fonts: "brew install --cask font-dejavu",
+    mpi: "brew install open-mpi",
   },
   windows: {
     adapter: "update the graphics driver (Direct3D 12)",
     notebook: "run setup and the notebook test under WSL",
     fonts: "restore the default fonts in Settings › Fonts",
+    mpi: "train on several machines under WSL",
   },
   other: {
     adapter: "install a Vulkan driver, for example Mesa's lavapipe",
     notebook: "python3 -m pip install --user nbclient",
     fonts: "install a sans-serif font, for example DejaVu Sans",
+    mpi: "install Open MPI 4 or 5",
   },
 };
 

@@ -16,6 +16,7 @@ interface Machine {
   packages: boolean;
   fonts: boolean;
   python: boolean;
+  mpi: boolean;
   aptFails: boolean;
   npmFails: boolean;
 }
@@ -28,6 +29,7 @@ function machine(has: Partial<Machine>, system: Partial<System> = {}) {
     packages: true,
     fonts: true,
     python: true,
+    mpi: true,
     aptFails: false,
     npmFails: false,
     ...has,
@@ -44,6 +46,7 @@ function machine(has: Partial<Machine>, system: Partial<System> = {}) {
       if (line.includes("mesa-vulkan-drivers")) state.vulkan = true;
       if (line.includes("fonts-dejavu-core")) state.fonts = true;
       if (line.includes("python3-nbclient")) state.python = true;
+      if (line.includes("openmpi-bin")) state.mpi = true;
       return Promise.resolve({ code: 0, stdout: "", stderr: "" });
     }
     if (command === "deno" && args[0] === "install") {
@@ -61,6 +64,9 @@ function machine(has: Partial<Machine>, system: Partial<System> = {}) {
     if (line.includes("probe_packages.ts")) {
       if (state.packages) return Promise.resolve(answer({ sharp: "0.35.5", text: state.fonts }));
       return Promise.resolve(answer({ error: "Cannot find sharp\n  at x" }));
+    }
+    if (command === "mpirun" && state.mpi) {
+      return Promise.resolve({ code: 0, stdout: "mpirun (Open MPI) 4.1.4\n", stderr: "" });
     }
     if (command === "/usr/bin/python3") {
       return Promise.resolve(state.python ? { code: 0, stdout: "", stderr: "" } : fail(""));
@@ -89,8 +95,28 @@ Deno.test("setUp() installs nothing when nothing is missing", async () => {
     ["packages", true],
     ["fonts", true],
     ["notebook", true],
+    ["mpi", true],
   ]);
+  assert.equal(findings.at(-1)?.detail, "Open MPI 4.1.4");
   assert.deepEqual(installs, []);
+});
+
+Deno.test("setUp() installs Open MPI where it can, and goes on without where it cannot", async () => {
+  const able = machine({ mpi: false });
+  assert.ok((await setUp(able.system, DENO, quiet)).every((f) => f.ok));
+  assert.equal(able.installs[1], "install -y --no-install-recommends openmpi-bin libopenmpi3");
+
+  const offline = machine({ mpi: false, aptFails: true });
+  const notes: string[] = [];
+  const kept = await setUp(offline.system, DENO, { check: false, note: (t) => notes.push(t) });
+  assert.equal(kept.at(-1)?.ok, false);
+  assert.match(notes.at(-1) ?? "", /Unable to locate package x; going on without mpi$/);
+
+  const user = machine({ mpi: false }, { root: false });
+  const [mpi] = (await setUp(user.system, DENO, quiet)).filter((f) => !f.ok);
+  assert.match(mpi.detail, /several machines only: sudo apt-get update && sudo .* openmpi-bin/);
+  assert.deepEqual(user.installs, []);
+  await setUp(machine({ mpi: false }).system, DENO, { ...quiet, check: true });
 });
 
 Deno.test("setUp() as root on Debian installs exactly what is missing, after one update", async () => {
@@ -220,7 +246,7 @@ Deno.test("deno task setup finds everything on a machine that can run these test
       "--no-prompt",
       `--allow-read=${root},/etc/os-release,/usr/bin`,
       "--allow-sys=uid",
-      `--allow-run=deno,${pythons}`,
+      `--allow-run=deno,mpirun,${pythons}`,
       setup,
       "--check",
       "--json",
@@ -236,6 +262,7 @@ Deno.test("deno task setup finds everything on a machine that can run these test
     "packages",
     "fonts",
     "notebook",
+    "mpi",
     "done",
   ]);
   assert.ok(performance.now() - started < 10_000, "about 0.3 s on an idle machine");
