@@ -1,6 +1,8 @@
 // `deno task train`: a training from a config to its checkpoints, figure and record.
 
 import { Interrupted, runCommand } from "./command.ts";
+import { trainArray } from "./train_array.ts";
+import { checkTraining } from "./train_check.ts";
 import { trainFlags } from "./train_flags.ts";
 import { replayBatch } from "./train_replay.ts";
 import { trainRun } from "./train_run.ts";
@@ -38,6 +40,8 @@ await runCommand({
     emit({ event: "config", ...plan.settings });
     return print(configText(plan.settings));
   }
+  if (flags.array !== undefined) return await trainArray(plan, context);
+  if (flags.check) return await checkTraining(plan, context);
   const comm = await openCommunicator();
   try {
     await trainRun(plan, comm, context);

@@ -43,6 +43,17 @@ export const trainFlags = {
     type: "boolean",
     help: "open data and model, say what is wrong or doubtful, what trains and what it takes",
   },
+  array: {
+    type: "list",
+    unit: "FIELD=A..B",
+    help: "a sweep as a Slurm job array: seed=0..5 or optimizer.beta2=0.9,0.95; prints its script",
+  },
+  slurm: {
+    type: "list",
+    unit: "KEY=VALUE,…",
+    help: "for --array: time, mem, gres, partition, account, cpus-per-task, nodes, ntasks",
+  },
+  submit: { type: "boolean", help: "hand the script of --array to sbatch" },
   replay: { type: "string", unit: "FILE", help: "look at a batch that stopped a run" },
 } as const;
 

@@ -21,7 +21,7 @@ export interface TrainPlan {
 }
 
 /** Arm of a run that is no part of a study. */
-const ARM = "train";
+export const ARM = "train";
 
 /**
  * Resolves and checks the settings.
@@ -37,7 +37,7 @@ export async function planOf(flags: TrainFlags): Promise<TrainPlan> {
   const settings = resolveTrainConfig({
     ...(flags.preset === undefined ? {} : { preset: flags.preset }),
     ...(flags.config === undefined ? {} : { file: await configFile(flags.config) }),
-    ...(flags.set === undefined ? {} : { set: flags.set }),
+    ...(flags.set === undefined ? {} : { set: wholeValues(flags.set) }),
   });
   const { name, seed } = settings.values;
   const run = flags.run?.replace(/\/+$/, "") ?? runFolder("runs", name, ARM, seed);
@@ -48,6 +48,16 @@ export async function planOf(flags: TrainFlags): Promise<TrainPlan> {
     });
   }
   return { settings, run, flags, findings: checkTrainConfig(settings.values) };
+}
+
+/** Flags of the form `field=value` whose lists were cut at their commas: `a=1,2` came as `a=1` and `2`. */
+export function wholeValues(parts: readonly string[]): string[] {
+  const whole: string[] = [];
+  for (const part of parts) {
+    if (/^[\w-]+(\.[\w-]+)*=/.test(part) || whole.length === 0) whole.push(part);
+    else whole[whole.length - 1] += `,${part}`;
+  }
+  return whole;
 }
 
 async function configFile(path: string) {

@@ -1,0 +1,110 @@
+// `deno task train --check`: what a training would do, before it does anything: data, model, what trains in each
+// stage, what it takes.
+
+import { formatBytes } from "../gpu/buffers.ts";
+import { latentSize, PRESETS, type UniMedVLConfig } from "../model/config.ts";
+import { readConfig } from "../model/read_config.ts";
+import { parameterShapes } from "../model/shapes.ts";
+import { dataFacts } from "../session/facts.ts";
+import { trainsIn } from "../session/stages.ts";
+import { tableText } from "../show/notebook.ts";
+import { checkTrainConfig } from "../train/config/check.ts";
+import type { TrainConfig } from "../train/config/schema.ts";
+import type { Context } from "./command.ts";
+import type { trainFlags } from "./train_flags.ts";
+import type { TrainPlan } from "./train_plan.ts";
+
+/**
+ * Opens the data, reads the model's sizes and prints what would happen. Nothing is computed.
+ *
+ * @throws {UsageError} If the settings do not fit data or model
+ */
+export async function checkTraining(
+  { settings: { values: config }, run }: TrainPlan,
+  context: Context<typeof trainFlags>,
+): Promise<void> {
+  const { print, emit, warn } = context;
+  const sources = await dataFacts(config.data.sources);
+  const heldOut = await dataFacts(config.data.validation);
+  const model = await sizesOf(config);
+  const records = sources.reduce((sum, { records }) => {
+    for (const [task, n] of Object.entries(records)) sum[task] = (sum[task] ?? 0) + n;
+    return sum;
+  }, {} as Record<string, number>);
+  for (const finding of checkTrainConfig(config, { model, records })) {
+    warn(`${finding.path}: ${finding.message}; ${finding.help}`);
+  }
+  print(`run: ${run}`);
+  print("\ndata");
+  print(tableText([...sources, ...heldOut].map(({ name, path, format, records }, i) => ({
+    use: i < sources.length ? "train" : "held out",
+    name,
+    path,
+    format,
+    records: Object.entries(records).map(([task, n]) => `${task} ${n}`).join(", "),
+  }))));
+  print("\nwhat trains, numbers by part and stage");
+  const rows = trainingRows(model, config);
+  print(tableText(rows));
+  const bytes = memoryOf(model, config);
+  print(
+    `\nmemory besides activations: ${formatBytes(bytes)} of --budget ${
+      formatBytes(context.flags.budget)
+    }; latents have ${latentSize(model)} numbers a token`,
+  );
+  if (bytes > context.flags.budget) warn("the weights and their state exceed --budget");
+  emit({ event: "check", run, sources, heldOut, trains: rows, bytes });
+}
+
+/** Sizes of the model that a config names. */
+async function sizesOf({ model: { preset, checkpoint } }: TrainConfig): Promise<UniMedVLConfig> {
+  if (checkpoint !== null) return await readConfig(checkpoint);
+  return PRESETS[preset as keyof typeof PRESETS];
+}
+
+const PARTS: [part: string, holds: RegExp][] = [
+  ["token table", /^text\.embed/],
+  ["text head", /^text\.head/],
+  ["image encoder", /^vit\./],
+  ["connector", /^connector\./],
+  ["und expert", /^und\./],
+  ["gen expert", /^gen\./],
+  ["latents in and out", /^latent\./],
+];
+
+/** Numbers of each part, and how many of them each stage trains. */
+function trainingRows(
+  model: UniMedVLConfig,
+  config: TrainConfig,
+): Record<string, string | number>[] {
+  const shapes = [...parameterShapes(model)];
+  const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
+  return PARTS.map(([part, holds]) => {
+    const own = shapes.filter(([name]) => holds.test(name));
+    const row: Record<string, string | number> = {
+      part,
+      numbers: own.reduce((n, [, shape]) => n + sizeOf(shape), 0),
+    };
+    for (const stage of config.stages) {
+      const trains = trainsIn(stage);
+      row[stage.name] = config.lora
+        ? 0
+        : own.filter(([name]) => trains(name)).reduce((n, [, shape]) => n + sizeOf(shape), 0);
+    }
+    return row;
+  });
+}
+
+/** Weights, gradients, two moments and, if kept, averages. */
+function memoryOf(model: UniMedVLConfig, config: TrainConfig): number {
+  const stages = config.stages.map(trainsIn);
+  const averaged = config.stages.some(({ ema }) => ema !== null);
+  let bytes = 0;
+  for (const [name, shape] of parameterShapes(model)) {
+    const n = shape.reduce((a, b) => a * b, 1);
+    const trains = config.lora === null && stages.some((inStage) => inStage(name));
+    const weight = config.model.dtype === "bf16" && shape.length === 2 ? (trains ? 6 : 2) : 4;
+    bytes += n * (weight + (trains ? 12 + (averaged ? 4 : 0) : 0));
+  }
+  return bytes;
+}
