@@ -11,7 +11,7 @@ import {
 } from "../../lib/train/config/resolve.ts";
 
 /** Two stages of a few steps, two micro-batches a step, nothing held out. */
-const SHORT = {
+export const SHORT = {
   extends: "tiny",
   name: "short",
   batch: { samples: 2 },
