@@ -152,14 +152,13 @@ function update(db: DatabaseSync, root: string): RunIndex["changes"] {
 export function findRuns(root: string, depth = 6): string[] {
   const names: string[] = [];
   const visit = (folder: string, left: number) => {
-    const entries = [...Deno.readDirSync(folder === "" ? root : `${root}/${folder}`)]
-      .filter((entry) => !entry.isSymlink);
+    const entries = [...Deno.readDirSync(folder === "" ? root : `${root}/${folder}`)];
     if (entries.some(({ name, isFile }) => isFile && name === "run.json")) {
       names.push(folder);
       return;
     }
     if (left === 0) return;
-    for (const { name, isDirectory } of entries) {
+    for (const { name, isDirectory } of entries) { // a link is no directory here
       if (!isDirectory || name.startsWith(".")) continue;
       visit(folder === "" ? name : `${folder}/${name}`, left - 1);
     }

@@ -34,6 +34,12 @@ Deno.test("runFigure() draws a line per run, runs of an arm alike, arms with a f
   assert.equal(new Set(colors).size, 2);
 });
 
+Deno.test("runFigure() tells groups apart that share an arm", () => {
+  const other = made("joint", 0, { run: "other/joint/seed-0", group: "other/joint" });
+  const drawn = lines(runFigure([made("joint", 0), other], { metrics: ["text"] }));
+  assert.notEqual(drawn[0].line!.color, drawn[1].line!.color);
+});
+
 Deno.test("runFigure() marks the borders of stages and names those that have room", () => {
   const stages = [{ name: "foundation", steps: 2 }, { name: "unified", steps: 2 }, {
     name: "never",
