@@ -47,10 +47,11 @@ const FLAGS = {
   steps: { type: "integer", default: 120, min: 4, unit: "steps", help: "of every arm" },
   every: { type: "integer", default: 20, min: 1, unit: "steps", help: "between validations" },
   images: { type: "integer", default: 40, min: 1, help: "of heads to tune on, ten questions each" },
+  batch: { type: "integer", default: 8, min: 1, help: "images of a batch, four questions each" },
   rank: { type: "integer", default: 8, min: 1, help: "of the adapters" },
   alpha: { type: "number", default: 16, help: "of the adapters" },
   rate: { type: "number", default: 1e-3, help: "learning rate of all weights" },
-  loraRate: { type: "number", default: 3e-3, help: "learning rate of adapters" },
+  loraRate: { type: "number", default: 1e-3, help: "learning rate of adapters" },
   seeds: { type: "integer", default: 3, min: 1, help: "0 … n-1: split, order, adapters" },
   tests: { type: "integer", default: 60, min: 1, help: "phantoms asked about, for forgetting" },
   arms: { type: "list", unit: "NAMES", help: "a subset of the arms" },
@@ -64,8 +65,8 @@ await runCommand({
   usage: "[flags]",
   flags: FLAGS,
   examples: [
-    ["deno run -A experiments/finetune_vqa_rad.ts", "all arms, three seeds"],
-    ["deno run -A experiments/finetune_vqa_rad.ts --seeds 1 --steps 20 --arms lora-int4", "a look"],
+    ["deno task finetune-vqa-rad", "all arms, three seeds"],
+    ["deno task finetune-vqa-rad --seeds 1 --steps 20 --arms lora-int4", "a look"],
   ],
 }, async ({ flags, signal, print, terminal }) => {
   await checkFolder(flags.out, "results");
@@ -105,7 +106,8 @@ await runCommand({
     }
     for (const arm of arms) {
       const { model, dispose } = await openArm(gpu, arm, folders, data, seed);
-      const course = { ...flags, images: 16, questions: 4, seed };
+      const { steps, every, batch } = flags;
+      const course = { steps, every, images: batch, questions: 4, seed };
       const tuned = await tune(model, arm, data, split, course, {
         signal,
         onStep: (step, loss) =>
