@@ -107,6 +107,14 @@ Deno.test(
         assert.equal(other.parameters.find("lora.und.layers.0.attn.q.a"), undefined);
         other.dispose();
       };
+      for (const row of [0, 16, 31]) { // first, middle, last of 32
+        const tuned = smallModel(gpu);
+        const weight = tuned.parameters.get("und.layers.1.attn.o.weight");
+        const values = await weight.floats();
+        values[32 * row + 7] += 1e-3;
+        weight.write(values);
+        await refused(tuned, /its weights have digest/);
+      }
       await refused(
         smallModel(gpu, 2),
         /its weights have digest [0-9a-f]{12}…, the adapter's [0-9a-f]{12}…/,
