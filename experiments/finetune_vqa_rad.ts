@@ -52,7 +52,8 @@ const FLAGS = {
   alpha: { type: "number", default: 16, help: "of the adapters" },
   rate: { type: "number", default: 1e-3, help: "learning rate of all weights" },
   loraRate: { type: "number", default: 1e-3, help: "learning rate of adapters" },
-  seeds: { type: "integer", default: 3, min: 1, help: "0 … n-1: split, order, adapters" },
+  seeds: { type: "integer", default: 3, min: 1, help: "how many: of split, order, adapters" },
+  firstSeed: { type: "integer", default: 0, min: 0, help: "the first of the seeds" },
   tests: { type: "integer", default: 60, min: 1, help: "phantoms asked about, for forgetting" },
   arms: { type: "list", unit: "NAMES", help: "a subset of the arms" },
 } as const;
@@ -96,7 +97,7 @@ await runCommand({
   }
   const outcomes: Outcome[] = [];
   const untuned: (Measures & { base: string; seed: number })[] = [];
-  for (let seed = 0; seed < flags.seeds; seed++) {
+  for (let seed = flags.firstSeed; seed < flags.firstSeed + flags.seeds; seed++) {
     const split = splitHeads(data, flags.images, seed);
     for (const base of ["f16", "int4"] as const) {
       const open = await openModel(gpu, folders[base]);
