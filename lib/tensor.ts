@@ -236,19 +236,21 @@ export class Tensor {
    * The values from number `start` on as a tensor in the same memory, which lives as long as either does. Not
    * recorded.
    *
-   * @param start a multiple of 64 if kernels are to use the view; any number for copies
-   * @throws {RangeError} If the values reach beyond the end
-   * @throws {TypeError} If the values are not 4 bytes wide
+   * @param start a multiple of 64 (of 128 for halves) if kernels are to use the view; any number (even for halves) for
+   *   copies
+   * @throws {RangeError} If the values reach beyond the end, or halves start within a word
+   * @throws {TypeError} If the values are packed rows
    */
   view(start: number, shape: Shape): Tensor {
-    if (!WIDE.includes(this.dtype)) throw new TypeError(`Cannot view part of ${this.dtype} values`);
+    if (isPacked(this.dtype)) throw new TypeError(`Cannot view part of ${this.dtype} values`);
     const bytes = bytesOf(shape, this.dtype);
-    if (!(start >= 0) || 4 * start + bytes > bytesOf(this.shape, this.dtype)) {
+    const from = WIDE.includes(this.dtype) ? 4 * start : 2 * start;
+    if (!(from >= 0 && from % 4 === 0) || from + bytes > bytesOf(this.shape, this.dtype)) {
       throw new RangeError(
         `Cannot view a (${shape.join(", ")}) tensor from value ${start} of ${this.size}`,
       );
     }
-    const buffer = this.gpu.buffers.view(this.buffer, 4 * start, bytes);
+    const buffer = this.gpu.buffers.view(this.buffer, from, bytes);
     this.#storage.references++;
     return new Tensor(this.gpu, shape, this.dtype, {
       buffer,

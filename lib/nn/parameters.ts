@@ -32,6 +32,14 @@ export class Parameters {
     return this.#all.get(this.#prefix + name);
   }
 
+  /** Puts a tensor in the place of another, whose memory is given back; trainable if that was. */
+  replace(name: string, tensor: Tensor): void {
+    const before = this.get(name);
+    tensor.requiresGrad = before.requiresGrad;
+    this.#all.set(this.#prefix + name, tensor.keep());
+    before.dispose();
+  }
+
   /** Takes a tensor out and gives its memory back. */
   remove(name: string): void {
     this.get(name).dispose();

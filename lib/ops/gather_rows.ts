@@ -11,6 +11,7 @@ import { Tensor } from "../tensor.ts";
 import { restride, rowsOf } from "./matmul_rows.ts";
 import {
   alignedRows,
+  hasGradient,
   isPackedDType,
   packedBinding,
   type PackedDType,
@@ -129,7 +130,7 @@ function scatterAdd(x: Tensor, index: RowIndex): Tensor {
 
 /**
  * Picks rows: `y[i] = x[index[i]]`. The gradient adds up rows picked more than once, always in the
- * same order; packed rows have none.
+ * same order and is f32; int8 and int4 rows have none.
  *
  * @param x (R, …) of f32, or a matrix of bf16, f16, int8 or int4
  * @param index M row numbers below R
@@ -144,7 +145,8 @@ export function gatherRows(x: Tensor, index: RowIndex): Tensor {
     );
   }
   if (isPackedDType(dtype) && shape.length === 2) {
-    return gatherPacked(x, dtype, index.indices, index.size);
+    const y = gatherPacked(x, dtype, index.indices, index.size);
+    return hasGradient(dtype) ? record(y, [x], (dy) => [scatterAdd(dy, index)]) : y;
   }
   if (dtype !== "f32") {
     throw new TypeError(

@@ -6,14 +6,14 @@ import { sizeOf, Tensor } from "../tensor.ts";
 import { adapterGradients, adapterOf, narrowed, widen } from "./adapter.ts";
 import { columnSum } from "./column_sum.ts";
 import { product } from "./matmul_launch.ts";
-import { isPackedDType } from "./packed_rows.ts";
+import { hasGradient, isPackedDType } from "./packed_rows.ts";
 
 /**
  * Linear map `y = x Wᵀ + b` of the last axis; the bias is added as the product is stored. Packed weights are
  * unpacked as they are read; the sums are f32.
  *
  * Gradients: `dx = dy W`, `dW = dyᵀ x`, `db = Σ_rows dy`. Without rows, `y` is empty and the gradients are zero.
- * Packed weights have no gradient of their own.
+ * `dW` is f32 whatever halves the weights are stored as; int8 and int4 weights have no gradient of their own.
  *
  * Weights that carry an adapter (adapter.ts) act as `W + s·B·A`: `y` has `s (x Aᵀ) Bᵀ` added, and A and B get gradients.
  *
@@ -52,7 +52,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
     const back = { rows, columns: inner, inner: columns, transposeA: false, transposeB: false };
     const turned = { rows: columns, columns: inner, inner: rows };
     const dx = needs[0] ? product(dy, weight, back) : null;
-    const dweight = needs[1] && !packed
+    const dweight = needs[1] && hasGradient(weight.dtype)
       ? product(dy, x, { ...turned, transposeA: true, transposeB: false })
       : null;
     return bias ? [dx, dweight, needs[2] ? columnSum(dy) : null] : [dx, dweight];

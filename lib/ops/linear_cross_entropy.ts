@@ -14,7 +14,7 @@ import {
 } from "./cross_entropy.ts";
 import { product } from "./matmul_launch.ts";
 import { mul } from "./mul.ts";
-import { isPackedDType } from "./packed_rows.ts";
+import { hasGradient, isPackedDType } from "./packed_rows.ts";
 
 /** Bytes of logits that exist at once, by default; their gradient takes as much again. */
 export const LOGITS_BYTES = 2 ** 26;
@@ -36,7 +36,7 @@ export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
  * A weight that carries an adapter (adapter.ts) acts as `W + s·B·A`, as it does in `linear`.
  *
  * @param hidden (M, C)
- * @param weight (V, C) of f32, bf16, f16, int8 or int4; packed weights have no gradient of their own
+ * @param weight (V, C) of f32, bf16, f16, int8 or int4; the last two have no gradient of their own
  * @param labels (M) as for `crossEntropy`
  * @returns (M) losses, in nats
  * @throws {TypeError} If shapes or dtypes do not belong together
@@ -51,11 +51,11 @@ export function linearCrossEntropy(
   const { gpu } = hidden;
   const [rows, inner] = hidden.shape;
   const [classes] = weight.shape;
-  const packed = isPackedDType(weight.dtype);
+  const differentiable = hasGradient(weight.dtype);
   const count = labels instanceof Tensor ? labels.size : labels.length;
   const matrices = hidden.shape.length === 2 && weight.shape.length === 2;
   const fits = matrices && weight.shape[1] === inner && count === rows && classes > 0;
-  if (!fits || hidden.dtype !== "f32" || !(packed || weight.dtype === "f32")) {
+  if (!fits || hidden.dtype !== "f32" || !(isPackedDType(weight.dtype) || weight.dtype === "f32")) {
     throw new TypeError(
       `Cannot score (${hidden.shape.join(", ")}) ${hidden.dtype} rows by ` +
         `(${
@@ -99,7 +99,7 @@ export function linearCrossEntropy(
           gpu.copy(dh.buffer, 0, dhidden.buffer, 4 * first * inner, 4 * dh.size);
         }
         const sizes = { rows: classes, columns: inner, inner: n };
-        const dweight = needs[1] && !packed
+        const dweight = needs[1] && differentiable
           ? product(dx, x, { ...sizes, transposeA: true, transposeB: false })
           : null;
         return [dweight, low?.da ?? null, low?.db ?? null];
@@ -121,7 +121,7 @@ function logitsOf(x: Tensor, weight: Tensor, adapter: Adapter | undefined): Tens
   return adapter ? widen(logits, narrowed(x, adapter), adapter) : logits;
 }
 
-/** The gradient where there are no rows to sum over; packed weights have none. */
+/** The gradient where there are no rows to sum over; quantized weights have none. */
 function emptySum(x: Tensor, needed: boolean): Tensor | null {
-  return needed && x.dtype === "f32" ? Tensor.zeros(x.gpu, x.shape) : null;
+  return needed && hasGradient(x.dtype) ? Tensor.zeros(x.gpu, x.shape) : null;
 }

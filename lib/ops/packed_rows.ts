@@ -11,6 +11,7 @@ import { ResourceError } from "../errors.ts";
 import { formatBytes } from "../gpu/buffers.ts";
 import { type Binding, foldGrid, Kernel } from "../gpu/kernel.ts";
 import type { RowRange } from "../gpu/rows.ts";
+import { isPacked } from "../packed_layout.ts";
 import { bytesOf, type DType, Tensor } from "../tensor.ts";
 
 const align = new Kernel("unpack_align", { main: alignCode });
@@ -29,6 +30,11 @@ export const PACKED_DTYPES = Object.keys(UNPACK_PARTS) as PackedDType[];
 /** True for these dtypes. */
 export function isPackedDType(dtype: DType): dtype is PackedDType {
   return Object.hasOwn(UNPACK_PARTS, dtype);
+}
+
+/** True where a matrix has a gradient of its own, which is f32: only quantized weights have none. */
+export function hasGradient(dtype: DType): boolean {
+  return !isPacked(dtype);
 }
 
 /** Row counts of ranges are multiples of this: then every binding starts on 256 bytes, halves included. */

@@ -1,10 +1,12 @@
 // The kernels that change weights, against the same three steps in plain f64: clipping by global norm, AdamW,
-// moving averages.
+// moving averages; and weights rounded to bf16.
 
+import { float32ToBf16 } from "../data/half.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { adamwStep } from "../ops/adamw_step.ts";
 import { emaStep } from "../ops/ema_step.ts";
 import { clipScale, sumSquares } from "../ops/global_norm.ts";
+import { roundBf16 } from "../ops/round_bf16.ts";
 import { readAll, Tensor, tidy } from "../tensor.ts";
 import type { Row } from "./compare.ts";
 import { FORWARD, normals, relativeRow } from "./family_check.ts";
@@ -35,7 +37,21 @@ export async function checkUpdates(gpu: Gpu): Promise<Row[]> {
   const names = Object.keys(results) as (keyof typeof results)[];
   const got = await readAll(names.map((name) => results[name]));
   for (const name of names) results[name].dispose();
-  return names.map((name, i) => relativeRow(UPDATES, name, got[i], want[name], FORWARD));
+  const rows = names.map((name, i) => relativeRow(UPDATES, name, got[i], want[name], FORWARD));
+  return [...rows, await checkRounding(gpu)];
+}
+
+/** Rounding is exact: the same bf16 as on the host, ties and both infinities among them. */
+async function checkRounding(gpu: Gpu): Promise<Row> {
+  const edges = [1.00390625, 1.01171875, -1.00390625, 3.4e38, -3.4e38, Infinity, -Infinity, 0];
+  const values = Float32Array.from([...normals(SIZE, "rounding"), ...edges]);
+  const x = Tensor.from(gpu, values, [values.length]);
+  const halves = Tensor.empty(gpu, [values.length], "bf16");
+  roundBf16(x, halves);
+  const got = float32ToBf16(await halves.floats());
+  const want = float32ToBf16(values);
+  for (const tensor of [x, halves]) tensor.dispose();
+  return relativeRow(UPDATES, "rounded to bf16", got, want, 0);
 }
 
 function expected(gradients: readonly Float32Array[]) {

@@ -1,10 +1,13 @@
 // AdamW over named parameters, with an exponential moving average of the weights beside it. Weights, moments and
 // averages of many parameters lie side by side and are updated by one launch. State exists only for parameters that
-// ever received a gradient, and counts its own steps, as in PyTorch.
+// ever received a gradient, and counts its own steps, as in PyTorch. Of weights stored as bf16 it keeps f32 masters:
+// those are updated, and rounded anew into what the model computes with (Micikevicius et al. 2018, §3.1).
 
 import type { Parameters } from "../nn/parameters.ts";
 import { adamwStep } from "../ops/adamw_step.ts";
 import { emaStep } from "../ops/ema_step.ts";
+import { roundBf16 } from "../ops/round_bf16.ts";
+import { unpack } from "../ops/unpack.ts";
 import { type Shape, Tensor } from "../tensor.ts";
 import { type FlatGradient, type FlatGroup, flatGroups, type Member } from "./flat_group.ts";
 
@@ -41,8 +44,14 @@ export interface ScaledGradient extends FlatGradient {
   factor: Tensor;
 }
 
+/** Divides the size of every group of halves. */
+const WIDEN_COLUMNS = 128;
+
 interface Flat {
+  /** What is updated: the weights themselves, or their masters. */
   weights: Tensor;
+  /** The model's weights where they are not f32. */
+  stored?: Tensor;
   average?: Tensor;
   m?: Tensor;
   v?: Tensor;
@@ -57,6 +66,9 @@ export class AdamW {
   /** Averaged weights by parameter name; trainable parameters only. */
   readonly ema = new Map<string, Tensor>();
 
+  /** What the updates of weights stored as bf16 are made to, by parameter name. */
+  readonly masters = new Map<string, Tensor>();
+
   readonly #flats = new Map<FlatGroup, Flat>();
   #emaDecay: number | undefined;
 
@@ -70,7 +82,16 @@ export class AdamW {
     this.options = { beta1, beta2, epsilon, weightDecay };
     const trainable = [...parameters.entries()].filter(([, tensor]) => tensor.requiresGrad);
     for (const group of flatGroups(trainable)) {
-      this.#flats.set(group, { weights: group.gather().keep() });
+      const stored = group.gather().keep();
+      if (group.dtype === "f32") {
+        this.#flats.set(group, { weights: stored });
+        continue;
+      }
+      const weights = widened(stored).keep();
+      this.#flats.set(group, { weights, stored });
+      for (const member of group.members) {
+        this.masters.set(member.name, group.part(weights, member).keep());
+      }
     }
     this.emaDecay = emaDecay;
   }
@@ -151,7 +172,10 @@ export class AdamW {
     for (const [group, flat] of this.#flats) {
       own(group, flat);
       const given = gradients.get(group);
-      if (given) this.#update(group, flat, given, learningRate);
+      if (given) {
+        this.#update(group, flat, given, learningRate);
+        if (flat.stored) roundBf16(flat.weights, flat.stored);
+      }
       if (flat.average && this.#emaDecay !== undefined) {
         emaStep(flat.average, flat.weights, this.#emaDecay, guard);
       }
@@ -175,10 +199,12 @@ export class AdamW {
 
   /**
    * All that a checkpoint has to hold beside the weights and {@link AdamW.steps}: `m/<name>` and `v/<name>` of parameters
-   * that were ever updated, `ema/<name>` where averages are kept. The tensors are the optimizer's own.
+   * that were ever updated, `ema/<name>` where averages are kept, `master/<name>` of weights stored as bf16. The tensors
+   * are f32 and the optimizer's own.
    */
   tensors(): Map<string, Tensor> {
     const out = new Map<string, Tensor>();
+    for (const [name, master] of this.masters) out.set(`master/${name}`, master);
     for (const [name, { m, v }] of this.state) {
       out.set(`m/${name}`, m);
       out.set(`v/${name}`, v);
@@ -207,7 +233,7 @@ export class AdamW {
 
   /**
    * Takes the state of another optimizer over, bit by bit, whatever this one's was. Averages are read where this
-   * optimizer keeps them. The weights themselves are not read. If it fails, the state is neither the old nor the new.
+   * optimizer keeps them. Weights stored as bf16 are rounded from their masters; others are not read. If it fails, the state is neither the old nor the new.
    *
    * @param steps from {@link AdamW.steps}
    * @param read gives the values of {@link AdamW.tensors} by name
@@ -232,6 +258,8 @@ export class AdamW {
       own(group, flat);
       for (const member of group.members) {
         const { name, tensor: { shape } } = member;
+        const master = this.masters.get(name);
+        if (master) master.write(await read(`master/${name}`, shape));
         const average = this.ema.get(name);
         if (average) average.write(await read(`ema/${name}`, shape));
         if (!Object.hasOwn(steps, name)) continue;
@@ -240,6 +268,7 @@ export class AdamW {
         state.v.write(await read(`v/${name}`, shape));
         state.step = steps[name];
       }
+      if (flat.stored) roundBf16(flat.weights, flat.stored);
       await group.gpu.settle(); // or the queue holds a copy of everything
     }
   }
@@ -247,10 +276,9 @@ export class AdamW {
   /** Gives moments and averages back. */
   dispose(): void {
     this.reset();
-    for (const tensor of this.ema.values()) tensor.dispose();
-    for (const { weights, average } of this.#flats.values()) {
-      weights.dispose();
-      average?.dispose();
+    for (const tensor of [...this.ema.values(), ...this.masters.values()]) tensor.dispose();
+    for (const { weights, stored, average } of this.#flats.values()) {
+      for (const tensor of [weights, stored, average]) tensor?.dispose();
     }
   }
 
@@ -290,10 +318,19 @@ export class AdamW {
 }
 
 /** @throws {TypeError} If the group's weights are no longer in its memory */
-function own(group: FlatGroup, { weights }: Flat): void {
-  const gone = group.astray(weights);
+function own(group: FlatGroup, { weights, stored }: Flat): void {
+  const gone = group.astray(stored ?? weights);
   if (!gone) return;
   throw new TypeError(
     `Cannot update ${gone.name}: a later optimizer was made over it; go on with that one`,
   );
+}
+
+/** bf16 values as f32. */
+function widened(halves: Tensor): Tensor {
+  const rows = halves.alias([halves.size / WIDEN_COLUMNS, WIDEN_COLUMNS]);
+  const wide = unpack(rows);
+  const flat = wide.alias([halves.size]);
+  for (const t of [rows, wide]) t.dispose();
+  return flat;
 }

@@ -3,11 +3,13 @@
 import { accumulate } from "../gpu/accumulate.ts";
 import { rootOf } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { Tensor } from "../tensor.ts";
+import { type DType, Tensor } from "../tensor.ts";
 
 /** Values from one parameter to the next are a multiple of this: kernels can bind each on its own. */
-const STEP = 64;
-/** Bytes of a group, at most, unless one parameter is larger. */
+const STEPS = { f32: 64, bf16: 128 } as const;
+/** How parameters may be stored. */
+type StoredDType = keyof typeof STEPS;
+/** Bytes of a group's values in f32, at most, unless one parameter is larger. */
 const MOST_BYTES = 2 ** 26;
 
 /** One parameter of a group. */
@@ -21,7 +23,7 @@ export interface Member {
   readonly group: FlatGroup;
 }
 
-/** Gradients of a group's members, laid out as their weights; zeros where there is none. */
+/** Gradients of a group's members, in f32, laid out as their weights; zeros where there is none. */
 export interface FlatGradient {
   flat: Tensor;
   /** By member: whether it has a gradient. */
@@ -34,31 +36,34 @@ export interface Run {
   last: number;
 }
 
-/** Parameters that share one memory. */
+/** Parameters of one dtype that share one memory. */
 export class FlatGroup {
   readonly gpu: Gpu;
+  readonly dtype: StoredDType;
   readonly members: readonly Member[];
   /** Number of values, gaps included. */
   readonly size: number;
 
-  /** @param parameters at least one, f32; their contents are moved by {@link FlatGroup.gather} */
+  /** @param parameters at least one, all f32 or all bf16; their contents are moved by {@link FlatGroup.gather} */
   constructor(parameters: readonly (readonly [string, Tensor])[]) {
     let next = 0;
     this.gpu = parameters[0][1].gpu;
+    this.dtype = stored(...parameters[0]);
+    const step = STEPS[this.dtype];
     this.members = parameters.map(([name, tensor], index) => {
       const start = next;
-      next += STEP * Math.ceil(tensor.size / STEP);
+      next += step * Math.ceil(tensor.size / step);
       return { name, tensor, start, index, group: this };
     });
     this.size = next;
   }
 
-  /** A tensor of zeros with a place for every value. */
+  /** An f32 tensor of zeros with a place for every value. */
   zeros(): Tensor {
     return Tensor.zeros(this.gpu, [this.size]);
   }
 
-  /** The part of a tensor made by {@link FlatGroup.zeros} that belongs to a member, in its shape. */
+  /** The part of a tensor laid out as the group that belongs to a member, in its shape. */
   part(flat: Tensor, { start, tensor }: Member): Tensor {
     return flat.view(start, tensor.shape);
   }
@@ -70,9 +75,9 @@ export class FlatGroup {
     return flat.view(from, [end - from]);
   }
 
-  /** Moves the members' values into one tensor, where their handles find them from now on. */
+  /** Moves the members' values into one tensor of their dtype, where their handles find them from now on. */
   gather(): Tensor {
-    const flat = this.zeros();
+    const flat = Tensor.zeros(this.gpu, [this.size], this.dtype);
     for (const member of this.members) member.tensor.moveTo(this.part(flat, member));
     return flat;
   }
@@ -130,18 +135,31 @@ export class FlatGroup {
   }
 }
 
-/** Cuts parameters, in their order, into groups of at most {@link MOST_BYTES}. */
+/**
+ * Cuts parameters, in their order, into groups of one dtype and at most {@link MOST_BYTES}.
+ *
+ * @throws {TypeError} If one is neither f32 nor bf16
+ */
 export function flatGroups(parameters: Iterable<readonly [string, Tensor]>): FlatGroup[] {
   const groups: (readonly [string, Tensor])[][] = [];
-  let bytes = Infinity;
+  const open = new Map<StoredDType, { group: (readonly [string, Tensor])[]; bytes: number }>();
   for (const entry of parameters) {
+    const dtype = stored(...entry);
     const size = 4 * entry[1].size;
-    if (bytes + size > MOST_BYTES) {
-      groups.push([]);
-      bytes = 0;
+    let last = open.get(dtype);
+    if (!last || last.bytes + size > MOST_BYTES) {
+      open.set(dtype, last = { group: [], bytes: 0 });
+      groups.push(last.group);
     }
-    groups.at(-1)!.push(entry);
-    bytes += size;
+    last.group.push(entry);
+    last.bytes += size;
   }
   return groups.map((group) => new FlatGroup(group));
+}
+
+function stored(name: string, { dtype }: { dtype: DType }): StoredDType {
+  if (Object.hasOwn(STEPS, dtype)) return dtype as StoredDType;
+  throw new TypeError(
+    `Cannot train ${name}, which is stored as ${dtype}: expected f32 or bf16`,
+  );
 }

@@ -189,6 +189,22 @@ Deno.test("view() shares memory both ways, and keeps it until the last handle go
       name: "RangeError",
       message: "Cannot view a (5) tensor from value 4 of 8",
     });
+    const halves = Tensor.fromHalves(
+      gpu,
+      Uint16Array.of(0x3f80, 0x4000, 0x4040, 0x4080),
+      [4],
+      "bf16",
+    );
+    assert.deepEqual([...await halves.view(2, [2]).floats()], [3, 4]);
+    assert.throws(() => halves.view(1, [2]), {
+      message: "Cannot view a (2) tensor from value 1 of 4",
+    });
+    assert.throws(() => halves.view(2, [3]), {
+      message: "Cannot view a (3) tensor from value 2 of 4",
+    });
+    assert.throws(() => Tensor.zeros(gpu, [4, 64], "int8").view(0, [64]), {
+      message: "Cannot view part of int8 values",
+    });
   });
 });
 

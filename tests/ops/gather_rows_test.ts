@@ -4,7 +4,7 @@ import { embedding, gatherRows } from "../../lib/ops/gather_rows.ts";
 import { rowIndex } from "../../lib/ops/row_index.ts";
 import { PACKED_DTYPES } from "../../lib/ops/packed_rows.ts";
 import { Tensor, tidy } from "../../lib/tensor.ts";
-import { checkOp, GPU_TEST, testGpu, uniform } from "../helpers.ts";
+import { assertClose, checkOp, GPU_TEST, testGpu, uniform } from "../helpers.ts";
 import { packedWeights } from "./packed_weights.ts";
 import { narrowGpu } from "./variants.ts";
 
@@ -83,6 +83,22 @@ Deno.test("embedding() of packed rows passes no gradient", GPU_TEST, async () =>
   const weight = parameter(packedWeights(gpu, [5, 8], "int4", 1).weight);
   const index = rowIndex(gpu, Int32Array.of(2, 0), 5);
   assert.equal(embedding(weight, index).node, undefined);
+});
+
+Deno.test("embedding() of halves passes an f32 gradient", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const weight = parameter(packedWeights(gpu, [5, 8], "bf16", 1).weight);
+  const index = rowIndex(gpu, Int32Array.of(2, 0, 2), 5);
+  const grads = tidy(() => {
+    const seed = Tensor.from(gpu, Float32Array.from({ length: 24 }, (_, i) => i + 0.001), [3, 8]);
+    return backward(embedding(weight, index), { seeds: [seed] });
+  });
+  const got = await grads.get(weight)!.floats();
+  const row = (start: number, step: number) =>
+    Array.from({ length: 8 }, (_, i) => Math.fround(start + step * i));
+  assertClose(got.subarray(0, 8), row(8.001, 1), 1e-6, "row 0");
+  assertClose(got.subarray(16, 24), row(16.002, 2), 1e-6, "row 2");
+  assert.deepEqual([...got.subarray(24)], Array(16).fill(0));
 });
 
 Deno.test("embedding() adds the gradients of a repeated token exactly", GPU_TEST, async () => {
