@@ -12,7 +12,16 @@ export type { ChromeTrace } from "./gpu/trace.ts";
 
 // Tensors and gradients
 export { type DType, readAll, type Shape, Tensor, tidy } from "./tensor.ts";
-export { backward, detach, noGrad, parameter, record, recordAll, reshape } from "./autograd.ts";
+export {
+  backward,
+  checkpointed,
+  detach,
+  noGrad,
+  parameter,
+  record,
+  recordAll,
+  reshape,
+} from "./autograd.ts";
 
 // Ops
 export { adamwStep } from "./ops/adamw_step.ts";
@@ -43,6 +52,7 @@ export { mse } from "./ops/mse.ts";
 export { mul } from "./ops/mul.ts";
 export { rmsNorm } from "./ops/rms_norm.ts";
 export { rope, ropeTables } from "./ops/rope.ts";
+export { roundBf16 } from "./ops/round_bf16.ts";
 export { rowIndex } from "./ops/row_index.ts";
 export { scaledSum } from "./ops/scaled_sum.ts";
 export { softmax } from "./ops/softmax.ts";
@@ -131,6 +141,7 @@ export { writeCheckpoint } from "./train/checkpoint/write.ts";
 export { type LoopOptions, type StepRecord, trainLoop } from "./train/loop.ts";
 export { type Objective, objectiveLoss, runObjective } from "./train/objective.ts";
 export { learningRateAt, type Schedule } from "./train/schedule.ts";
+export { narrowMatrices } from "./train/narrow.ts";
 export { type Clip, trainStep } from "./train/step.ts";
 export { drawImages, drawPacked, timeGrid } from "./infer/flow.ts";
 export { TrainWindow } from "./train/window.ts";
@@ -150,6 +161,8 @@ export { train, type TrainOptions, type TrainStep, trainToEnd } from "./session/
 export { courseOf } from "./session/course.ts";
 export { examine } from "./session/examine.ts";
 export { stagedFigure } from "./show/stage_losses.ts";
+export { trainabilityTable, trainabilityText } from "./train/trainability.ts";
+export { drawImages, timeGrid } from "./infer/flow.ts";
 
 // Evidence
 export { auroc } from "./study/auroc.ts";
