@@ -1,11 +1,12 @@
 // Activation checkpointing changes what is kept, never a loss or a gradient.
 
 import assert from "node:assert/strict";
+import { backward } from "../../lib/autograd.ts";
 import { prepareBatch } from "../../lib/model/batch.ts";
 import type { ActivationCheckpointing } from "../../lib/model/language.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
 import { type Tensor, tidy } from "../../lib/tensor.ts";
-import { type Objective, runObjective } from "../../lib/train/objective.ts";
+import { type Objective, objectiveLoss, runObjective } from "../../lib/train/objective.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
 import {
   differing,
@@ -72,6 +73,34 @@ Deno.test("checkpointing passes a frozen expert and keeps it frozen", GPU_TEST, 
   assert.ok(!want.has("und.layers.0.attn.q.weight"));
   model.dispose();
 });
+
+Deno.test(
+  "gradients of a checkpointed layer are told when the layer is passed, last layers first",
+  GPU_TEST,
+  async () => {
+    const model = smallModel(await testGpu());
+    const names = new Map([...model.parameters.entries()].map(([name, tensor]) => [tensor, name]));
+    const told: string[] = [];
+    tidy(() => {
+      const { total } = objectiveLoss(model, { name: "all", inputs, checkpoint: ALL });
+      backward(total, {
+        onGradient: (parameter, gradient) => {
+          told.push(names.get(parameter)!);
+          gradient.dispose();
+        },
+      });
+    });
+    assert.equal(new Set(told).size, told.length);
+    assert.equal(told.length, (await run(model, {})).size - 3);
+    const at = (layer: string) =>
+      told.flatMap((name, i) => name.startsWith(`${layer}.`) ? [i] : []);
+    const orders = [["und.layers.1", "und.layers.0"], ["gen.layers.1", "gen.layers.0"]];
+    for (const [later, earlier] of [...orders, ["und.layers.0", "vit.layers.1"]]) {
+      assert.ok(Math.max(...at(later)) < Math.min(...at(earlier)), `${later} before ${earlier}`);
+    }
+    model.dispose();
+  },
+);
 
 Deno.test("each kind of checkpointing keeps less than none", GPU_TEST, async () => {
   const gpu = await testGpu();

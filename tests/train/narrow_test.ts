@@ -3,6 +3,7 @@ import { parameter } from "../../lib/autograd.ts";
 import { bf16ToFloat32, float32ToBf16 } from "../../lib/data/half.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
 import { Parameters } from "../../lib/nn/parameters.ts";
+import { setAdapter } from "../../lib/ops/adapter.ts";
 import { readAll, Tensor, tidy } from "../../lib/tensor.ts";
 import { AdamW, type AdamWOptions } from "../../lib/train/adamw.ts";
 import { flatGroups } from "../../lib/train/flat_group.ts";
@@ -169,6 +170,21 @@ Deno.test(
     for (const part of [optimizer, heir, model, other]) part.dispose();
   },
 );
+
+Deno.test("narrowMatrices() refuses weights that carry an adapter", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const parameters = new Parameters();
+  const weight = Tensor.zeros(gpu, [4, 2]);
+  parameters.add("a", weight);
+  const [a, b] = [Tensor.zeros(gpu, [1, 2]), Tensor.zeros(gpu, [4, 1])];
+  setAdapter(weight, { a, b, scale: 1 });
+  assert.throws(() => narrowMatrices(parameters), {
+    name: "TypeError",
+    message:
+      "Cannot store a as bf16: it carries an adapter; store it so before adapters are attached",
+  });
+  parameters.dispose();
+});
 
 Deno.test(
   "flatGroups() keeps dtypes apart and refuses what cannot be trained",
