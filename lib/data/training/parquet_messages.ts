@@ -21,19 +21,30 @@ export type Cell =
 /** A row by column. */
 export type Row = Record<string, Cell>;
 
-/** A question to the worker; one at a time. */
+/** A question to the worker, one at a time, or the answer to one of its own. `ask` numbers questions. */
 export type ParquetRequest =
-  | { kind: "shape"; sizeBytes: number }
-  | { kind: "rows"; sizeBytes: number; group: number; columns: string[] }
-  | { kind: "bytes"; bytes: ArrayBuffer };
+  | { kind: "shape"; ask: number; limitMs: number; sizeBytes: number }
+  | {
+    kind: "rows";
+    ask: number;
+    limitMs: number;
+    sizeBytes: number;
+    group: number;
+    columns: string[];
+  }
+  | { kind: "bytes"; range: number; bytes: ArrayBuffer };
 
-/** What the worker says: it needs bytes [start, end) of the file, is done, or cannot go on. */
+/** How a question ends. */
 export type ParquetReply =
-  | { kind: "ready" }
-  | { kind: "need"; start: number; end: number }
   | { kind: "shape"; shape: ParquetShape }
   | { kind: "rows"; rows: Row[] }
   | { kind: "failed"; message: string };
+
+/** What the worker says: it is there, it needs bytes [start, end) of the file, or a question ended. */
+export type ParquetMessage =
+  | { kind: "ready" }
+  | { kind: "need"; ask: number; range: number; start: number; end: number }
+  | ParquetReply & { ask: number };
 
 /** Limits, which the worker holds itself to and its owner checks where it can. */
 export const PARQUET_LIMITS = {

@@ -6,6 +6,7 @@ import { InputError } from "../../errors.ts";
 import { fileReason } from "../jsonl.ts";
 import {
   PARQUET_LIMITS,
+  type ParquetMessage,
   type ParquetReply,
   type ParquetRequest,
   type ParquetShape,
@@ -21,6 +22,9 @@ const MAX_GROWTH_BYTES = 4 * PARQUET_LIMITS.groupBytes;
 /** How often that is looked at. */
 const WATCH_MS = 25;
 
+/** What is asked, as opposed to answered. */
+type Question = Exclude<ParquetRequest, { kind: "bytes" }>;
+
 /** A file as it was when it was opened. */
 export interface ParquetFile extends ParquetShape {
   path: string;
@@ -31,6 +35,7 @@ export interface ParquetFile extends ParquetShape {
 export class ParquetReader {
   #worker: Worker | undefined;
   #last: Promise<unknown> = Promise.resolve();
+  #asked = 0;
   #closed = false;
   readonly #deadlineMs: number;
 
@@ -45,7 +50,7 @@ export class ParquetReader {
    */
   async open(path: string): Promise<ParquetFile> {
     const sizeBytes = await sizeOf(path);
-    const reply = await this.#ask(path, "", { kind: "shape", sizeBytes });
+    const reply = await this.#ask(path, "", { kind: "shape", ...this.#next(), sizeBytes });
     if (reply.kind !== "shape") throw new TypeError(`internal: parser said ${reply.kind}`);
     return { path, sizeBytes, ...reply.shape };
   }
@@ -64,7 +69,7 @@ export class ParquetReader {
         { help: "Leave data files as they are while they are in use, or start again" },
       );
     }
-    const request: ParquetRequest = { kind: "rows", sizeBytes, group, columns };
+    const request = { kind: "rows", ...this.#next(), sizeBytes, group, columns } as const;
     const reply = await this.#ask(path, ` row group ${group}`, request);
     if (reply.kind !== "rows") throw new TypeError(`internal: parser said ${reply.kind}`);
     return reply.rows;
@@ -76,18 +81,23 @@ export class ParquetReader {
     this.#end();
   }
 
+  /** The worker stops itself somewhat earlier than it would be ended. */
+  #next() {
+    return { ask: ++this.#asked, limitMs: 0.9 * this.#deadlineMs };
+  }
+
   #end() {
     this.#worker?.terminate();
     this.#worker = undefined;
   }
 
-  #ask(path: string, what: string, request: ParquetRequest): Promise<ParquetReply> {
+  #ask(path: string, what: string, request: Question): Promise<ParquetReply> {
     const answer = this.#last.then(() => this.#askNow(path, what, request));
     this.#last = answer.catch(() => {}); // its caller hears of it; the next question does not depend on it
     return answer;
   }
 
-  async #askNow(path: string, what: string, request: ParquetRequest): Promise<ParquetReply> {
+  async #askNow(path: string, what: string, request: Question): Promise<ParquetReply> {
     if (this.#closed) throw new TypeError(`Cannot read ${path}: its source is closed`);
     const worker = this.#worker ??= await start();
     const before = Deno.memoryUsage().rss;
@@ -105,30 +115,37 @@ export class ParquetReader {
       event.preventDefault();
       end.reject(new Error(event.message));
     };
-    worker.onmessage = ({ data }: MessageEvent<ParquetReply>) => {
+    worker.onmessage = ({ data }: MessageEvent<ParquetMessage>) => {
+      if (data.kind === "ready" || data.ask !== request.ask) return; // of a question that failed
       if (data.kind !== "need") return end.resolve(data);
-      readRange(path, data.start, data.end).then(
-        (bytes) => worker.postMessage({ kind: "bytes", bytes } satisfies ParquetRequest, [bytes]),
+      const { range, start, end: to } = data;
+      readRange(path, start, to).then(
+        (bytes) =>
+          worker.postMessage({ kind: "bytes", range, bytes } satisfies ParquetRequest, [bytes]),
         end.reject,
       );
     };
     worker.postMessage(request);
+    let reply: ParquetReply;
     try {
-      const reply = await end.promise;
-      if (reply.kind === "failed") throw new Error(reply.message);
-      return reply;
+      reply = await end.promise;
     } catch (cause) {
-      this.#end(); // a parser that failed may be in the middle of something
-      throw new InputError(`Cannot read ${path}${what}: ${fileReason(cause)}`, {
-        cause,
-        help:
-          "Get or write the parquet file again; uncompressed, SNAPPY, GZIP, ZSTD, BROTLI and LZ4 " +
-          "are read",
-      });
+      this.#end(); // it is still at work
+      throw unreadable(path + what, fileReason(cause), cause);
     } finally {
       clearInterval(watch);
     }
+    if (reply.kind === "failed") throw unreadable(path + what, reply.message);
+    return reply;
   }
+}
+
+function unreadable(what: string, why: string, cause?: unknown): InputError {
+  return new InputError(`Cannot read ${what}: ${why}`, {
+    help:
+      "Get or write the parquet file again; uncompressed, SNAPPY, GZIP, ZSTD, BROTLI and LZ4 are read",
+    ...(cause === undefined ? {} : { cause }),
+  });
 }
 
 async function start(): Promise<Worker> {

@@ -10,49 +10,66 @@ import {
   parquetSchema,
 } from "hyparquet";
 import { compressors } from "hyparquet-compressors";
+import { allowTime, installGuards, Stopped } from "./parquet_guards.ts";
 import {
   type Cell,
   PARQUET_LIMITS,
-  type ParquetReply,
+  type ParquetMessage,
   type ParquetRequest,
   type ParquetShape,
   type Row,
 } from "./parquet_messages.ts";
+import { checkPages } from "./parquet_pages.ts";
 
-let answerBytes: ((bytes: ArrayBuffer) => void) | undefined;
+/** A file that is refused for a reason of ours; other errors are those of a parser that stumbled. */
+class Refused extends Error {}
 
-/** Ranges are asked for one after another, though hyparquet asks for several at once. */
-let lastRange: Promise<unknown> = Promise.resolve();
-
-function say(reply: ParquetReply, transfer: ArrayBuffer[] = []) {
-  self.postMessage(reply, transfer);
+/** Bytes of the file from `start` on. */
+interface Held {
+  start: number;
+  bytes: ArrayBuffer;
 }
 
-function fileOf(sizeBytes: number) {
+/** Who waits for which range of bytes. */
+const waiting = new Map<number, (bytes: ArrayBuffer) => void>();
+let ranges = 0;
+
+function say(message: ParquetMessage, transfer: ArrayBuffer[] = []) {
+  self.postMessage(message, transfer);
+}
+
+/**
+ * The file of one question. Ranges are asked for one after another, though hyparquet wants several at
+ * once; what is in `held` is not asked for again.
+ */
+function fileOf(ask: number, sizeBytes: number, held: readonly Held[] = []) {
+  let last: Promise<unknown> = Promise.resolve();
   const slice = (start: number, end = sizeBytes): Promise<ArrayBuffer> => {
+    const has = held.find((h) => h.start <= start && end <= h.start + h.bytes.byteLength);
+    if (has) return Promise.resolve(has.bytes.slice(start - has.start, end - has.start));
     if (!(Number.isSafeInteger(start) && start >= 0 && start <= end && end <= sizeBytes)) {
-      throw new Error(`bytes ${start} to ${end} of ${sizeBytes} are asked for`);
+      throw new Refused(`it would go on at bytes ${start} to ${end} of ${sizeBytes}`);
     }
-    const range = lastRange.then(() =>
+    const bytes = last.then(() =>
       new Promise<ArrayBuffer>((resolve) => {
-        answerBytes = resolve;
-        say({ kind: "need", start, end });
+        waiting.set(++ranges, resolve);
+        say({ kind: "need", ask, range: ranges, start, end });
       })
     );
-    lastRange = range;
-    return range;
+    last = bytes;
+    return bytes;
   };
   return { byteLength: sizeBytes, slice };
 }
 
-async function metadataOf(sizeBytes: number): Promise<FileMetaData> {
-  if (sizeBytes < 12) throw new Error("it is too short");
-  const file = fileOf(sizeBytes);
+async function metadataOf(ask: number, sizeBytes: number): Promise<FileMetaData> {
+  if (sizeBytes < 12) throw new Refused("it is too short");
+  const file = fileOf(ask, sizeBytes);
   const tail = new DataView(await file.slice(sizeBytes - 8));
-  if (tail.getUint32(4, true) !== 0x31524150) throw new Error('it does not end in "PAR1"');
+  if (tail.getUint32(4, true) !== 0x31524150) throw new Refused('it does not end in "PAR1"');
   const footerBytes = tail.getUint32(0, true);
   if (footerBytes > Math.min(sizeBytes - 12, PARQUET_LIMITS.footerBytes)) {
-    throw new Error(`its footer would have ${footerBytes} bytes`);
+    throw new Refused(`its footer would have ${footerBytes} bytes`);
   }
   return await parquetMetadataAsync(file, { initialFetchSize: footerBytes + 8, geoparquet: false });
 }
@@ -61,7 +78,7 @@ function shapeOf(metadata: FileMetaData): ParquetShape {
   const groupRows = metadata.row_groups.map(({ num_rows }, i) => {
     const rows = Number(num_rows);
     if (!(rows >= 0 && rows <= PARQUET_LIMITS.groupRows)) {
-      throw new Error(
+      throw new Refused(
         `row group ${i} would have ${rows} rows; at most ${PARQUET_LIMITS.groupRows} are read`,
       );
     }
@@ -69,23 +86,24 @@ function shapeOf(metadata: FileMetaData): ParquetShape {
   });
   const sum = groupRows.reduce((a, b) => a + b, 0);
   if (sum !== Number(metadata.num_rows)) {
-    throw new Error(`its row groups have ${sum} rows, its footer says ${metadata.num_rows}`);
+    throw new Refused(`its row groups have ${sum} rows, its footer says ${metadata.num_rows}`);
   }
   const columns = parquetSchema(metadata).children.map(({ element }) => element.name);
   return { columns, groupRows };
 }
 
 async function rowsOf(
-  { sizeBytes, group, columns }: Extract<ParquetRequest, { kind: "rows" }>,
+  { ask, sizeBytes, group, columns }: Extract<ParquetRequest, { kind: "rows" }>,
 ): Promise<{ rows: Row[]; transfer: ArrayBuffer[] }> {
-  const metadata = await metadataOf(sizeBytes);
+  const metadata = await metadataOf(ask, sizeBytes);
   const { groupRows } = shapeOf(metadata);
   checkColumns(metadata, group, columns);
+  const held = await readChunks(fileOf(ask, sizeBytes), metadata, group, columns);
   const rowStart = groupRows.slice(0, group).reduce((a, b) => a + b, 0);
   let bytesLeft = PARQUET_LIMITS.groupBytes;
   const spend = (bytes: number) => {
     if (!(bytes >= 0 && (bytesLeft -= bytes) >= 0)) {
-      throw new Error(`it unpacks to more than ${PARQUET_LIMITS.groupBytes} bytes`);
+      throw new Refused(`it unpacks to more than ${PARQUET_LIMITS.groupBytes} bytes`);
     }
   };
   const guarded = Object.entries(compressors).map(([codec, unpack]) => [
@@ -96,7 +114,7 @@ async function rowsOf(
     },
   ]);
   const rows = await parquetReadObjects({
-    file: fileOf(sizeBytes),
+    file: fileOf(ask, sizeBytes, held),
     metadata,
     columns,
     rowStart,
@@ -108,7 +126,7 @@ async function rowsOf(
     parsers: { stringFromBytes: (bytes) => bytes, jsonFromBytes: (bytes) => bytes },
   });
   if (rows.length !== groupRows[group]) {
-    throw new Error(
+    throw new Refused(
       `row group ${group} has ${rows.length} rows, its footer says ${groupRows[group]}`,
     );
   }
@@ -120,10 +138,10 @@ async function rowsOf(
 function checkColumns(metadata: FileMetaData, group: number, columns: string[]) {
   let [stored, unpacked] = [0, 0];
   for (const { meta_data } of metadata.row_groups[group].columns) {
-    if (!meta_data) throw new Error("a column has no description");
+    if (!meta_data) throw new Refused("a column has no description");
     if (!columns.includes(meta_data.path_in_schema[0])) continue;
     if (Number(meta_data.num_values) > PARQUET_LIMITS.values) {
-      throw new Error(
+      throw new Refused(
         `column ${meta_data.path_in_schema[0]} would have ${meta_data.num_values} values in row ` +
           `group ${group}; at most ${PARQUET_LIMITS.values} are read`,
       );
@@ -133,11 +151,34 @@ function checkColumns(metadata: FileMetaData, group: number, columns: string[]) 
   }
   const bytes = Math.max(stored, unpacked);
   if (!(bytes <= PARQUET_LIMITS.groupBytes)) {
-    throw new Error(
+    throw new Refused(
       `row group ${group} has ${bytes} bytes; at most ${PARQUET_LIMITS.groupBytes} are read: ` +
         `write smaller row groups`,
     );
   }
+}
+
+/** The wanted columns as they are stored, their pages checked. */
+async function readChunks(
+  file: ReturnType<typeof fileOf>,
+  metadata: FileMetaData,
+  group: number,
+  columns: string[],
+): Promise<Held[]> {
+  const held: Held[] = [];
+  let unpacked = 0;
+  for (const { meta_data, file_path } of metadata.row_groups[group].columns) {
+    if (!meta_data || !columns.includes(meta_data.path_in_schema[0])) continue;
+    if (file_path) throw new Refused("a column is in another file");
+    const start = Number(meta_data.dictionary_page_offset || meta_data.data_page_offset);
+    const bytes = await file.slice(start, start + Number(meta_data.total_compressed_size));
+    unpacked += checkPages(bytes);
+    held.push({ start, bytes });
+  }
+  if (unpacked > PARQUET_LIMITS.groupBytes) {
+    throw new Refused(`row group ${group} unpacks to ${unpacked} bytes`);
+  }
+  return held;
 }
 
 /** A value whose bytes lie in buffers of their own, so that none is sent with its whole page. */
@@ -159,18 +200,32 @@ function own(value: unknown, transfer: ArrayBuffer[], spend: (bytes: number) => 
 
 self.onmessage = async ({ data }: MessageEvent<ParquetRequest>) => {
   if (data.kind === "bytes") {
-    answerBytes?.(data.bytes);
+    const resolve = waiting.get(data.range);
+    waiting.delete(data.range);
+    resolve?.(data.bytes);
     return;
   }
+  const { ask } = data;
+  waiting.clear(); // a question that failed may have left some
+  allowTime(data.limitMs);
   try {
     if (data.kind === "shape") {
-      say({ kind: "shape", shape: shapeOf(await metadataOf(data.sizeBytes)) });
+      const shape = shapeOf(await metadataOf(ask, data.sizeBytes));
+      say({ kind: "shape", ask, shape });
     } else {
       const { rows, transfer } = await rowsOf(data);
-      say({ kind: "rows", rows }, transfer);
+      say({ kind: "rows", ask, rows }, transfer);
     }
   } catch (error) {
-    say({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+    const { message } = error as Error;
+    say({
+      kind: "failed",
+      ask,
+      message: error instanceof Refused || error instanceof Stopped
+        ? message
+        : `it is damaged: ${message}`,
+    });
   }
 };
+installGuards();
 say({ kind: "ready" });
