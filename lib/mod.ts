@@ -85,6 +85,18 @@ export { bytesOf, inModality, phantom, planesOf, withoutLesion } from "./data/ph
 export { picturePair } from "./data/phantoms/pictures.ts";
 export { naturalWorld, plantedWorld } from "./data/phantoms/worlds.ts";
 
+// Training data
+export { type DecodeOptions, decodeRef } from "./data/training/decode_ref.ts";
+export { openSource } from "./data/training/open_source.ts";
+export {
+  type ImageRef,
+  type InspectedRecord,
+  type Task,
+  TASKS,
+  type TrainingRecord,
+} from "./data/training/record.ts";
+export { type RecordSource, SOURCE_FORMATS, type SourceOptions } from "./data/training/source.ts";
+
 // Layers and models
 export { Parameters } from "./nn/parameters.ts";
 export { keepSite, type Site, within } from "./nn/site.ts";
