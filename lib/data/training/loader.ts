@@ -56,6 +56,9 @@ const SUBSTITUTES = 16;
 const MOST_EMPTY = 16;
 /** The same where none is tried in its place, as the reference does. */
 const MOST_EMPTY_REFERENCE = 10_000;
+/** Samples prepared ahead, beside the batches: as many as the last batch had, within these. */
+const LEAST_AHEAD = 4;
+const MOST_AHEAD = 256;
 /** Slots of the samples that mandatory tasks draw apart; one range per task. */
 const APART = 2 ** 44;
 /** The last part of their streams' keys. */
@@ -151,11 +154,15 @@ class Feed {
   /** Begins to prepare. */
   begin(pool: PreparePool): void {
     this.#pool = pool;
-    const depth = Math.max(4, 3 * this.options.workers);
-    this.#slots = new Lookahead(() => this.#arrive(this.#walk()), depth);
+    this.#slots = new Lookahead(() => this.#arrive(this.#walk()), LEAST_AHEAD);
     for (const [task, walk] of this.#apart) {
       this.#slotsApart.set(task, new Lookahead(() => this.#arrive(walk()), 1));
     }
+  }
+
+  /** Prepares as many samples ahead as a batch has. */
+  expect(samples: number): void {
+    this.#slots!.depth = Math.min(Math.max(samples, LEAST_AHEAD), MOST_AHEAD);
   }
 
   take(task?: Task): Promise<Arrived> {
@@ -270,6 +277,7 @@ class BatchLoader implements Loader {
   async #make(): Promise<LoadedBatch> {
     this.#held ??= await this.#restore();
     const prepared = await this.#fill(this.#held);
+    this.feed.expect(prepared.length);
     const batch = makeBatch(prepared, this.options);
     for (const { task, tokens } of batch.samples) {
       this.#made.drawn[task].samples++;
@@ -282,6 +290,7 @@ class BatchLoader implements Loader {
 
   async #fill(held: Held<PreparedSample>): Promise<PreparedSample[]> {
     const { batch, reference } = this.options;
+    if ("samples" in batch) this.feed.expect(batch.samples);
     const draw: DrawSample<PreparedSample> = (task) => this.#draw(task);
     if ("samples" in batch) {
       const prepared: PreparedSample[] = [];

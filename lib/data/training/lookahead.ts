@@ -9,9 +9,9 @@ export class Lookahead<T> {
 
   /**
    * @param start begins the next piece of work
-   * @param depth pieces begun before they are asked for, at least 1
+   * @param depth pieces begun before they are asked for, at least 1; may change
    */
-  constructor(private readonly start: () => Promise<T>, private readonly depth: number) {}
+  constructor(private readonly start: () => Promise<T>, public depth: number) {}
 
   /** Begins work up to the depth. */
   fill(): void {

@@ -15,6 +15,7 @@ import {
 } from "../transforms.ts";
 import { decodeRef } from "./decode_ref.ts";
 import { PhantomRenderer } from "./phantom_picture.ts";
+import { PixelCache } from "./pixel_cache.ts";
 import type { ImageRef, Part, TrainingRecord } from "./record.ts";
 
 /** A size rule whose area limit has a default. */
@@ -26,12 +27,22 @@ export interface ImageRules {
   vit: ResizeRule;
 }
 
+/** Of pixels that a planner keeps: some five thousand of 32 × 32, five of 1024 × 1024. */
+const CACHE_BYTES = 64 * 2 ** 20;
+
 /** Makes samples of records. */
 export class Planner {
   readonly #rules: { vae: SizeRule; vit: SizeRule };
   readonly #phantoms = new PhantomRenderer();
+  readonly #cache: PixelCache;
 
-  constructor(private readonly tokenizer: Tokenizer, images: ImageRules) {
+  /** @param cacheBytes most bytes of pixels kept, for files that are asked for again */
+  constructor(
+    private readonly tokenizer: Tokenizer,
+    images: ImageRules,
+    cacheBytes = CACHE_BYTES,
+  ) {
+    this.#cache = new PixelCache(cacheBytes);
     const rule = (given: ResizeRule) => ({ maxPixels: DEFAULT_MAX_PIXELS, ...given });
     this.#rules = { vae: rule(images.vae), vit: rule(images.vit) };
   }
@@ -47,7 +58,7 @@ export class Planner {
     const seen = record.parts.filter((part) => part.type === "image" && part.use === "vit").length;
     const sharing = record.task === "i2t" ? Math.max(1, seen) : 1;
     const decoded = new Map<ImageRef, Image | Pixels>();
-    const sized = new Map<string, Map<ImageRef, Pixels>>();
+    const sized = { vae: new Map<ImageRef, Pixels>(), vit: new Map<ImageRef, Pixels>() };
     const plan: PlanItem[] = [];
     for (const part of record.parts) {
       if (part.type === "text") {
@@ -56,22 +67,35 @@ export class Planner {
         plan.push({ type: "text", loss: part.loss, dropout: part.dropout, ids });
         continue;
       }
+      const { image } = part;
       const side = part.use === "vit" ? "vit" : "vae";
-      const known = sized.get(side) ?? new Map<ImageRef, Pixels>();
-      sized.set(side, known);
-      let pixels = known.get(part.image);
-      if (!pixels) {
-        const image = decoded.get(part.image) ?? await this.#decode(part.image, record.where);
-        decoded.set(part.image, image);
-        pixels = resized(image, this.#rules[side], side === "vit" ? sharing : 1);
-        known.set(part.image, pixels);
-      }
+      const pixels = sized[side].get(image) ??
+        await this.#sized(image, side, side === "vit" ? sharing : 1, record.where, decoded);
+      sized[side].set(image, pixels);
       plan.push(imageItem(part, pixels));
     }
     if (plan.some((item) => item.loss)) return { plan };
     throw new InputError(`Cannot train on ${record.where}: it has nothing to predict`, {
       help: "Give it a text to answer or an image to draw, or remove the record",
     });
+  }
+
+  /** An image under the rule of a side; what it was decoded to is shared by both sides. */
+  async #sized(
+    ref: ImageRef,
+    side: "vae" | "vit",
+    sharing: number,
+    where: string,
+    decoded: Map<ImageRef, Image | Pixels>,
+  ): Promise<Pixels> {
+    const key = ref.path === undefined ? undefined : `${side} ${sharing} ${ref.path}`;
+    const kept = key === undefined ? undefined : this.#cache.get(key);
+    if (kept) return kept;
+    const image = decoded.get(ref) ?? await this.#decode(ref, where);
+    decoded.set(ref, image);
+    const pixels = resized(image, this.#rules[side], sharing);
+    if (key !== undefined) this.#cache.set(key, pixels);
+    return pixels;
   }
 
   async #decode(ref: ImageRef, where: string): Promise<Image | Pixels> {

@@ -68,28 +68,24 @@ export function faultOf(error: unknown): PrepareFault {
   return { input: false, message: (error as Error).stack ?? String(error) };
 }
 
-/** Records a worker has in hand: one it works on, one that waits. */
-const IN_HAND = 2;
-
 interface Job {
-  record: TrainingRecord;
   resolve: (sample: Sample) => void;
   reject: (error: Error) => void;
 }
 
-class Hand {
-  readonly jobs = new Map<number, Job>();
-  constructor(readonly worker: Worker) {}
+/** A worker and what it has in hand. */
+interface Hand {
+  worker: Worker;
+  jobs: Map<number, Job>;
 }
 
 class WorkerPool implements PreparePool {
   readonly #hands: Hand[];
-  readonly #waiting: Job[] = [];
   #next = 0;
   #ended: Error | undefined;
 
   private constructor(workers: Worker[]) {
-    this.#hands = workers.map((worker) => new Hand(worker));
+    this.#hands = workers.map((worker) => ({ worker, jobs: new Map() }));
     for (const hand of this.#hands) {
       hand.worker.onmessage = ({ data }: MessageEvent<PrepareReply>) => this.#reply(hand, data);
       hand.worker.onerror = (event) => {
@@ -112,11 +108,14 @@ class WorkerPool implements PreparePool {
     return new WorkerPool(workers);
   }
 
+  /** Records are handed over at once: a worker must not run dry while this thread is held up by a step. */
   prepare(record: TrainingRecord): Promise<Sample> {
     if (this.#ended) return Promise.reject(this.#ended);
+    const { worker, jobs } = this.#hands.reduce((a, b) => (b.jobs.size < a.jobs.size ? b : a));
+    const id = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ record, resolve, reject });
-      this.#hand();
+      jobs.set(id, { resolve, reject });
+      worker.postMessage({ id, record } satisfies PrepareRequest);
     });
   }
 
@@ -124,24 +123,10 @@ class WorkerPool implements PreparePool {
     this.#end(new Error("Cannot prepare a record: the loader is closed"));
   }
 
-  #hand(): void {
-    for (let load = 0; load < IN_HAND; load++) {
-      for (const { jobs, worker } of this.#hands) {
-        if (jobs.size > load) continue;
-        const job = this.#waiting.shift();
-        if (!job) return;
-        const id = this.#next++;
-        jobs.set(id, job);
-        worker.postMessage({ id, record: job.record } satisfies PrepareRequest);
-      }
-    }
-  }
-
   #reply(hand: Hand, reply: PrepareReply): void {
     if ("ready" in reply || reply.id === undefined) return;
     const job = hand.jobs.get(reply.id)!;
     hand.jobs.delete(reply.id);
-    this.#hand();
     if ("fault" in reply) job.reject(errorOf(reply.fault));
     else job.resolve(reply.sample);
   }
@@ -153,7 +138,6 @@ class WorkerPool implements PreparePool {
       for (const job of jobs.values()) job.reject(error);
       jobs.clear();
     }
-    for (const job of this.#waiting.splice(0)) job.reject(error);
   }
 }
 

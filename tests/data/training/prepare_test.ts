@@ -86,6 +86,30 @@ Deno.test("images of a question share the ViT's area, as the reference has it; t
   assert.deepEqual(await sizes("i2t"), [[28, 14], [28, 14]]);
 });
 
+Deno.test("a file is decoded once while its pixels are kept, and gives equal pixels that may be given away", async () => {
+  const path = await Deno.makeTempFile({ suffix: ".png" });
+  await Deno.writeFile(path, png.bytes);
+  const ask = async (planner: Planner) => {
+    const { plan } = await planner.sample(
+      record([show({ name: "x", path }, "vit"), show({ name: "x", path }, "noisy")]),
+    );
+    return plan.map((item) => {
+      assert.ok(item.type !== "text");
+      return item.image.data as Float32Array<ArrayBuffer>;
+    });
+  };
+  const words = new WordTokenizer(["a"]);
+  const keeps = new Planner(words, SETTINGS.images);
+  const forgets = new Planner(words, SETTINGS.images, 4 * 3 * 48 * 32 - 1); // room for the smaller one
+  const first = await ask(keeps);
+  assert.deepEqual(await ask(forgets), first);
+  const expected = first.map((data) => data.slice());
+  for (const data of first) structuredClone(data, { transfer: [data.buffer] });
+  await Deno.remove(path);
+  assert.deepEqual(await ask(keeps), expected);
+  await assert.rejects(ask(forgets), /Cannot read/);
+});
+
 Deno.test("workers give the samples of no workers, in the order asked, and the faults with their place", async () => {
   const records = Array.from(
     { length: 12 },
