@@ -1,9 +1,8 @@
 // How long steps of the tiny model wait for their batches: training on phantoms and on a folder of pictures, with
 // none to two workers. Run with `deno task bench:loader [medpack or VQA-RAD folder]`.
 
-import { openDatasetSource } from "../../../lib/data/training/dataset_source.ts";
 import { openLoader } from "../../../lib/data/training/loader.ts";
-import { openPhantoms } from "../../../lib/data/training/phantom_source.ts";
+import { openSource } from "../../../lib/data/training/open_source.ts";
 import type { RecordSource } from "../../../lib/data/training/source.ts";
 import { PHANTOM_WORDS } from "../../../lib/data/phantoms/factors.ts";
 import { splitWords, WORD_IDS, WordTokenizer } from "../../../lib/data/words.ts";
@@ -26,7 +25,7 @@ async function measure(source: RecordSource, words: readonly string[], workers: 
     ...PRESETS.tiny,
     language: { ...PRESETS.tiny.language, vocabSize: new WordTokenizer(words).size },
   };
-  const model = initModel(gpu, config, 0, { trainable: true });
+  const model = initModel(gpu, config, 0);
   const optimizer = new AdamW(model.parameters);
   const rule = { max: 32, min: 32, stride: 8 };
   const has = (code: number) => source.tasks.includes(code) ? 1 : 0;
@@ -71,9 +70,11 @@ async function measure(source: RecordSource, words: readonly string[], workers: 
 }
 
 const [folder] = Deno.args;
-for (const workers of [0, 1, 2]) await measure(openPhantoms("phantoms"), PHANTOM_WORDS, workers);
+for (const workers of [0, 1, 2]) {
+  await measure(await openSource("phantoms"), PHANTOM_WORDS, workers);
+}
 if (folder !== undefined) {
-  const source = await openDatasetSource(folder, { split: "train" });
+  const source = await openSource(folder, { split: "train" });
   const texts: string[] = [];
   for (let i = 0; i < source.count; i++) {
     texts.push(...(await source.inspect(i)).texts.map(({ text }) => text));

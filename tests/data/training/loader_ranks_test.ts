@@ -98,6 +98,7 @@ Deno.test("a sample is the same in whatever batch and rank it lands", async () =
           sample,
           rows.map((row) => [packed.timesteps[row], noise[2 * row], noise[2 * row + 1]]),
           each.imageKeys.filter(([, slot]) => slot === sample.slot),
+          [...packed.textIds].filter((_, t) => packed.sample[packed.textIndexes[t]] === i),
         ]);
         if (seen.has(sample.slot)) twice++;
         assert.equal(seen.get(sample.slot) ?? facts, facts);
@@ -106,4 +107,17 @@ Deno.test("a sample is the same in whatever batch and rank it lands", async () =
     }
   }
   assert.ok(twice > 30, `${twice} samples seen again`);
+});
+
+Deno.test("a record that comes again in another pass makes its choices anew", async () => {
+  const source = memorySource("a", 6, { tasks: () => "text", words: () => 5 });
+  const [batches] = await ranksTake(
+    { ...options, sources: [{ source }], mix: { text: 1 }, batch: { samples: 6 } },
+    1,
+    2,
+  );
+  const texts = batches.flatMap(({ packed, samples }) =>
+    samples.map((_, i) => [...packed.textIds].filter((_, t) => packed.sample[t] === i).join(" "))
+  );
+  assert.equal(new Set(texts).size, 12, "each of six records twice, of five words drawn from 43");
 });

@@ -111,16 +111,11 @@ Deno.test("a file is decoded once while its pixels are kept, and gives equal pix
 });
 
 Deno.test("workers give the samples of no workers, in the order asked, and the faults with their place", async () => {
-  const records = Array.from(
-    { length: 12 },
-    (_, i) =>
-      record([
-        show({ ...png, name: `slope ${i}` }, i % 2 ? "noisy" : "vit"),
-        text("a b ".repeat(i + 1)),
-      ], {
-        where: `x.jsonl line ${i}`,
-      }),
-  );
+  const records = Array.from({ length: 12 }, (_, i) => {
+    const image = { ...png, name: `slope ${i}` };
+    const shown = i % 2 ? [show(image, "noisy"), show(image, "clean")] : [show(image, "vit")];
+    return record([...shown, text("a b ".repeat(i + 1))], { where: `x.jsonl line ${i}` });
+  });
   const broken = { name: "broken.png", bytes: png.bytes.slice(0, 60) };
   records[5] = record([show(broken, "noisy")], { where: "x.jsonl line 5" });
   const prepared = async (workers: number) => {
@@ -137,6 +132,8 @@ Deno.test("workers give the samples of no workers, in the order asked, and the f
       assert.equal(result.status, own.status);
       if (result.status === "fulfilled") {
         assert.deepEqual(result.value, (own as PromiseFulfilledResult<Sample>).value);
+        const [first, second] = result.value.plan;
+        if (i % 2) assert.ok("image" in first && "image" in second && first.image === second.image);
       } else {
         assert.equal(i, 5);
         const { reason } = own as PromiseRejectedResult;
