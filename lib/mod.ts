@@ -144,6 +144,19 @@ export { writeText } from "./infer/text.ts";
 export { denoise } from "./infer/denoise.ts";
 export { guide, RENORMS } from "./infer/guidance.ts";
 
+// Batches to train on
+export {
+  type LoadedBatch,
+  type LoadedSample,
+  type Loader,
+  type LoaderOptions,
+  type LoaderState,
+  openLoader,
+} from "./data/training/loader.ts";
+export { type LatentCache, openLatentCache } from "./data/training/latent_cache.ts";
+export { openPhantoms } from "./data/training/phantom_source.ts";
+export { encoderDigest, latentsOf } from "./train/latents.ts";
+
 // Training and drawing
 export { AdamW } from "./train/adamw.ts";
 export { findCheckpoint } from "./train/checkpoint/find.ts";

@@ -1,6 +1,7 @@
 // Finds out which kind of training data a path is, and opens it.
 
 import { InputError } from "../../errors.ts";
+import { openPhantoms } from "./phantom_source.ts";
 import { fileReason, readJsonLines } from "../jsonl.ts";
 import { openDatasetSource } from "./dataset_source.ts";
 import { isFolderFile, openFolder } from "./folder.ts";
@@ -22,7 +23,7 @@ interface Found {
 /**
  * Opens training data.
  *
- * @param path a file or a folder
+ * @param path a file or a folder, or `phantoms` with settings behind it (phantom_source.ts)
  * @throws {InputError} If nothing readable is there, the format cannot be told or is not the one asked
  * for, or more than `skipBad` records are unusable
  */
@@ -30,8 +31,11 @@ export async function openSource(
   path: string,
   options: SourceOptions = {},
 ): Promise<RecordSource> {
+  const { format = "auto", name, split } = options;
+  if (format === "phantoms" || format === "auto" && /^phantoms(\?|$)/.test(path)) {
+    return openPhantoms(path, { ...(name ? { name } : {}), ...(split ? { split } : {}) });
+  }
   const found = await look(path);
-  const { format = "auto" } = options;
   const actual = format === "auto" ? await detect(found) : format;
   switch (actual) {
     case "unimedvl":

@@ -58,7 +58,7 @@ export interface SourceOptions {
   /** Name in logs, and part of what random draws are keyed by. Default: the last part of the path. */
   name?: string;
   /** Default "auto": found by what is in the folder or file. */
-  format?: SourceFormat | "auto";
+  format?: SourceFormat | "phantoms" | "auto";
   /** Take only the records of this split, and those of files that tell no split. Default: all. */
   split?: Split;
   /** Most records that may be unusable; more end the opening. Default: no limit, since reading one throws. */

@@ -3,6 +3,7 @@ import { InputError, UsageError } from "../../../lib/errors.ts";
 import { Draws } from "../../../lib/data/draws.ts";
 import { phantom, planesOf } from "../../../lib/data/phantoms/phantom.ts";
 import { picturePair } from "../../../lib/data/phantoms/pictures.ts";
+import { openSource } from "../../../lib/data/training/open_source.ts";
 import { PhantomRenderer } from "../../../lib/data/training/phantom_picture.ts";
 import { openPhantoms } from "../../../lib/data/training/phantom_source.ts";
 import { type Part, TASKS } from "../../../lib/data/training/record.ts";
@@ -109,6 +110,15 @@ Deno.test("openPhantoms() refuses settings it does not know, and read() records 
     assert.throws(() => openPhantoms(path), (e) => e instanceof UsageError && says.test(e.message));
   }
   await assert.rejects(openPhantoms("phantoms?count=8").read(8, draws()), RangeError);
+});
+
+Deno.test("openSource() opens phantoms by name, with split and settings", async () => {
+  const named = await openSource("phantoms?count=12", { split: "test", name: "cases" });
+  assert.deepEqual([named.format, named.name, named.count], ["phantoms", "cases", 12]);
+  assert.equal((await named.read(0, draws())).split, "test");
+  assert.equal((await openSource("phantoms", { format: "phantoms" })).format, "phantoms");
+  await assert.rejects(openSource("phantoms/none"), InputError); // a folder, and there is none
+  await assert.rejects(openSource("data", { format: "phantoms" }), UsageError);
 });
 
 Deno.test("openTokenizerSpec() takes words from a list and refuses a file that is none", async () => {
