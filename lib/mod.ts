@@ -15,6 +15,10 @@ export { type DType, readAll, type Shape, Tensor, tidy } from "./tensor.ts";
 export {
   backward,
   checkpointed,
+export { type DType, readAll, Scope, type Shape, Tensor, tidy } from "./tensor.ts";
+export {
+  backward,
+  backwardSteps,
   detach,
   noGrad,
   parameter,
@@ -158,6 +162,8 @@ export { openPhantoms } from "./data/training/phantom_source.ts";
 export { encoderDigest, latentsOf } from "./train/latents.ts";
 
 // Training and drawing
+export { type Communicator, SOLO } from "./comm/communicator.ts";
+export { openCommunicator } from "./comm/open.ts";
 export { AdamW } from "./train/adamw.ts";
 export { findCheckpoint } from "./train/checkpoint/find.ts";
 export { openSnapshot } from "./train/checkpoint/open.ts";
@@ -165,6 +171,8 @@ export { type Snapshot, type TensorEntry } from "./train/checkpoint/snapshot.ts"
 export { writeCheckpoint } from "./train/checkpoint/write.ts";
 export { type LoopOptions, type StepRecord, trainLoop } from "./train/loop.ts";
 export { type Objective, objectiveLoss, runObjective } from "./train/objective.ts";
+export { GradientReducer, type Reduced, ReducedWindow } from "./train/reduce.ts";
+export { Shards } from "./train/shards.ts";
 export { learningRateAt, type Schedule } from "./train/schedule.ts";
 export { narrowMatrices } from "./train/narrow.ts";
 export { type Clip, trainStep } from "./train/step.ts";

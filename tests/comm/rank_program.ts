@@ -6,6 +6,10 @@ import { anyRank, checkAgreement } from "../../lib/comm/agree.ts";
 import { LabError } from "../../lib/errors.ts";
 import type { Communicator } from "../../lib/comm/communicator.ts";
 import { openCommunicator } from "../../lib/comm/open.ts";
+import { openDevice } from "../../lib/gpu/device.ts";
+import { parameter } from "../../lib/autograd.ts";
+import { Scope, Tensor } from "../../lib/tensor.ts";
+import { GradientReducer } from "../../lib/train/reduce.ts";
 import { checkSameWeights } from "../../lib/train/ranks.ts";
 import { train, type TrainSettings } from "./train_task.ts";
 
@@ -153,11 +157,73 @@ async function training(communicator: Communicator, settings: Settings): Promise
   gpu.close();
 }
 
+/** Medians of what the cost model of experiments/scaling.md is made of. */
+async function speeds(communicator: Communicator, settings: Settings): Promise<void> {
+  const gpu = await openDevice({ tuned: false });
+  const median = async (count: number, run: () => Promise<unknown>) => {
+    const seconds: number[] = [];
+    for (let i = 0; i < count; i++) {
+      await communicator.barrier();
+      const started = performance.now();
+      await run();
+      seconds.push((performance.now() - started) / 1000);
+    }
+    return seconds.sort((a, b) => a - b)[count >> 1];
+  };
+  const { size } = communicator;
+  const rounds = 2 * (size - 1);
+  const small = new Float32Array(16);
+  const latency = await median(200, () => communicator.sum(small)) / rounds;
+  const [short, long] = [2 ** 18, 2 ** 22].map((n) => new Float32Array(n)); // 1 MiB, a bucket here, and 16
+  const bytes = short.byteLength;
+  // A fixed time and a rate, from two sizes: Deno's waits for the device take about 11 ms, however small the copy.
+  const rate = async (run: (values: Float32Array<ArrayBuffer>) => Promise<unknown>) => {
+    const [first, second] = [await median(30, () => run(short)), await median(15, () => run(long))];
+    const perByte = Math.max(1e-12, (second - first) / (long.byteLength - bytes));
+    return { perSecond: 1 / perByte, fixed: Math.max(0, first - bytes * perByte) };
+  };
+  const travel = await rate((values) => communicator.sum(values));
+  const tensors = new Map([short, long].map((v) => [v, Tensor.from(gpu, v, [v.length])]));
+  const read = await rate((values) => tensors.get(values)!.read());
+  const write = await rate((values) => {
+    tensors.get(values)!.write(values);
+    return gpu.settle();
+  });
+  for (const tensor of tensors.values()) tensor.dispose();
+  const network = (2 * (size - 1) / size) * travel.perSecond;
+  const wait = read.fixed + write.fixed;
+  // Whole exchanges with nothing to hide behind: parameters that are their own losses.
+  const exchanges: { megabytes: number; ms: number }[] = [];
+  for (const buckets of [1, 3, 16, 64]) {
+    const parameters = Array.from(
+      { length: buckets },
+      (_, i) => [`${i}`, parameter(Tensor.zeros(gpu, [short.length]))] as const,
+    );
+    const tensors = parameters.map(([, each]) => each);
+    const reducer = new GradientReducer(communicator, parameters, { bucketBytes: bytes });
+    const ms = 1000 * await median(9, async () => {
+      const window = reducer.window();
+      const scope = new Scope();
+      await window.backward(scope, tensors, { seeds: tensors, retainGraph: true });
+      const { gradients } = await window.finish();
+      await gpu.settle();
+      for (const gradient of gradients.values()) gradient.dispose();
+      scope.close();
+    });
+    exchanges.push({ megabytes: buckets * bytes / 1e6, ms });
+    for (const tensor of tensors) tensor.dispose();
+  }
+  const [readBack, writeBack] = [read.perSecond, write.perSecond];
+  say(communicator, settings, { latency, network, wait, readBack, writeBack, exchanges });
+  gpu.close();
+}
+
 const TASKS: Record<string, (communicator: Communicator, settings: Settings) => Promise<void>> = {
   operations,
   agreement,
   death,
   training,
+  speeds,
 };
 
 if (import.meta.main) {
