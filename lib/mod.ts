@@ -11,14 +11,11 @@ export { type KernelTime, kernelTimes, type TimedCall, type Work } from "./gpu/t
 export type { ChromeTrace } from "./gpu/trace.ts";
 
 // Tensors and gradients
-export { type DType, readAll, type Shape, Tensor, tidy } from "./tensor.ts";
-export {
-  backward,
-  checkpointed,
 export { type DType, readAll, Scope, type Shape, Tensor, tidy } from "./tensor.ts";
 export {
   backward,
   backwardSteps,
+  checkpointed,
   detach,
   noGrad,
   parameter,
@@ -195,7 +192,6 @@ export { courseOf } from "./session/course.ts";
 export { examine } from "./session/examine.ts";
 export { stagedFigure } from "./show/stage_losses.ts";
 export { trainabilityTable, trainabilityText } from "./train/trainability.ts";
-export { drawImages, timeGrid } from "./infer/flow.ts";
 
 // Evidence
 export { auroc } from "./study/auroc.ts";

@@ -54,6 +54,7 @@ const PACKAGES: Record<string, string[]> = {
   "dicom-parser": ["tests"],
   "nifti-reader-js": ["data", "tests"],
   hyparquet: ["data", "tests"],
+  "hyparquet/src/column.js": ["data"],
   "hyparquet-compressors": ["data", "tests"],
   "hyparquet-writer": ["experiments", "tests"],
   zod: ["train", "tests"],

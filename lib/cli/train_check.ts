@@ -2,20 +2,23 @@
 // stage, what it takes.
 
 import { formatBytes } from "../gpu/buffers.ts";
-import { latentSize, PRESETS, type UniMedVLConfig } from "../model/config.ts";
+import { openDevice } from "../gpu/device.ts";
+import { PRESETS, type UniMedVLConfig } from "../model/config.ts";
 import { readConfig } from "../model/read_config.ts";
 import { parameterShapes } from "../model/shapes.ts";
 import { dataFacts } from "../session/facts.ts";
 import { trainsIn } from "../session/stages.ts";
+import { probeStages, type StageTrainability } from "../session/trainability.ts";
 import { tableText } from "../show/notebook.ts";
 import { checkTrainConfig } from "../train/config/check.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
+import { trainabilityText } from "../train/trainability.ts";
 import type { Context } from "./command.ts";
 import type { trainFlags } from "./train_flags.ts";
 import type { TrainPlan } from "./train_plan.ts";
 
 /**
- * Opens the data, reads the model's sizes and prints what would happen. Nothing is computed.
+ * Opens data and model and prints what would happen; each loss goes backward once per stage, where memory allows.
  *
  * @throws {UsageError} If the settings do not fit data or model
  */
@@ -43,17 +46,23 @@ export async function checkTraining(
     format,
     records: Object.entries(records).map(([task, n]) => `${task} ${n}`).join(", "),
   }))));
-  print("\nwhat trains, numbers by part and stage");
-  const rows = trainingRows(model, config);
-  print(tableText(rows));
   const bytes = memoryOf(model, config);
-  print(
-    `\nmemory besides activations: ${formatBytes(bytes)} of --budget ${
-      formatBytes(context.flags.budget)
-    }; latents have ${latentSize(model)} numbers a token`,
-  );
-  if (bytes > context.flags.budget) warn("the weights and their state exceed --budget");
-  emit({ event: "check", run, sources, heldOut, trains: rows, bytes });
+  const { budget, adapter } = context.flags;
+  print(`\nmemory besides activations: ${formatBytes(bytes)}; --budget is ${formatBytes(budget)}`);
+  let tables: StageTrainability[] | undefined;
+  if (bytes > budget) {
+    warn("the weights and their state exceed --budget: which loss reaches what was not tried out");
+    print(`\nwhat trains, by part and stage\n${tableText(trainingRows(model, config))}`);
+  } else {
+    const gpu = await openDevice({ adapter, budgetBytes: budget });
+    try {
+      tables = await probeStages(gpu, config);
+    } finally {
+      gpu.close();
+    }
+    for (const { stage, rows } of tables) print(`\nstage ${stage}\n${trainabilityText(rows)}`);
+  }
+  emit({ event: "check", run, sources, heldOut, bytes, ...(tables ? { tables } : {}) });
 }
 
 /** Sizes of the model that a config names. */

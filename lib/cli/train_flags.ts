@@ -2,6 +2,7 @@
 
 import type { FlagValues } from "./flags.ts";
 
+/** Their table, for parsing and help. */
 export const trainFlags = {
   config: { type: "string", unit: "FILE", help: "settings, as JSON; - reads stdin" },
   preset: {

@@ -8,9 +8,8 @@ import {
   openLoader,
 } from "../data/training/loader.ts";
 import { openSource } from "../data/training/open_source.ts";
-import { openPhantoms } from "../data/training/phantom_source.ts";
 import type { Task } from "../data/training/record.ts";
-import type { RecordSource, SourceFormat } from "../data/training/source.ts";
+import type { RecordSource } from "../data/training/source.ts";
 import { latentSize } from "../model/config.ts";
 import { shiftTimesteps } from "../model/batch.ts";
 import type { Objective } from "../train/objective.ts";
@@ -27,10 +26,7 @@ export async function openSources(configs: readonly SourceConfig[]): Promise<Ope
   const sources: OpenSources = [];
   try {
     for (const { name, path, format, split, weight } of configs) {
-      const chosen = { name, ...(split ? { split } : {}) };
-      const source = format === "phantoms" || (format === "auto" && /^phantoms($|\?)/.test(path))
-        ? openPhantoms(path, chosen)
-        : await openSource(path, { ...chosen, format: format as SourceFormat | "auto" });
+      const source = await openSource(path, { name, format, ...(split ? { split } : {}) });
       sources.push({ source, ...(weight === null ? {} : { weight }) });
     }
   } catch (cause) {

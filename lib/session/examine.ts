@@ -7,13 +7,12 @@ import type { Site } from "../nn/site.ts";
 import { sumSquares } from "../ops/global_norm.ts";
 import { readHeader } from "../study/run_folder.ts";
 import { readAll, type Tensor, tidy } from "../tensor.ts";
-import { AdamW } from "../train/adamw.ts";
 import { openSnapshot } from "../train/checkpoint/open.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import { objectiveLoss } from "../train/objective.ts";
 import { readReplay, type Replay } from "../train/replay.ts";
 import { openTrainModel } from "./model.ts";
-import { restoreSnapshot } from "./snapshot.ts";
+import { restoreWeights } from "./snapshot.ts";
 
 /** A value with its L2 norm. */
 export interface Measured {
@@ -52,11 +51,9 @@ export async function examine(gpu: Gpu, path: string): Promise<Examination> {
   const config = header.config as unknown as TrainConfig;
   const opened = await openTrainModel(gpu, config);
   const { model } = opened;
-  const optimizer = new AdamW(model.parameters, { emaDecay: 0.5 });
   const snapshot = await openSnapshot(`${run}/${checkpoint}`);
   try {
-    const { adaptersOnly } = opened;
-    await restoreSnapshot(snapshot, model, optimizer, { adaptersOnly, isOwn: () => true });
+    await restoreWeights(snapshot, model, opened.adaptersOnly);
     const seen: [string, Tensor][] = [];
     const site: Site = (name, x) => {
       seen.push([name, tidy(() => sumSquares([x])).keep()]);
@@ -91,7 +88,6 @@ export async function examine(gpu: Gpu, path: string): Promise<Examination> {
     return result;
   } finally {
     snapshot.close();
-    optimizer.dispose();
     opened.dispose();
   }
 }

@@ -10,29 +10,33 @@ import { UniMedVL } from "../model/unimedvl.ts";
 import { FROZEN } from "../model/weights.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { Tensor } from "../tensor.ts";
+import { narrowMatrices } from "../train/narrow.ts";
 
 /**
- * Loads every weight.
+ * Loads every weight to be trained.
  *
- * @param onProgress called with tensors loaded, and of how many
+ * @param dtype of matrices on the device; bf16 ones that are stored so never take the memory of f32
  * @throws {ResourceError} If they do not fit the memory budget
  */
 export async function fullWeights(
   gpu: Gpu,
   checkpoint: Checkpoint,
-  onProgress?: (done: number, total: number) => void,
+  dtype: "f32" | "bf16",
 ): Promise<UniMedVL> {
   const shapes = parameterShapes(checkpoint.config);
   const parameters = new Parameters();
-  let done = 0;
   try {
     for (const name of shapes.keys()) {
       const stored = checkpoint.tensors.get(name)!; // all were looked for when the folder was opened
+      if (dtype === "bf16" && stored.dtype === "BF16" && !FROZEN.has(name)) {
+        parameters.add(name, await uploadTensor(gpu, checkpoint, stored));
+        continue;
+      }
       const tensor = Tensor.exact(gpu, stored.shape, "f32");
       parameters.add(name, tensor, !FROZEN.has(name));
       tensor.write(await checkpoint.readFloat32(stored));
-      onProgress?.(++done, shapes.size);
     }
+    if (dtype === "bf16") narrowMatrices(parameters);
     await gpu.settle();
   } catch (cause) {
     parameters.dispose();

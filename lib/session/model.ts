@@ -17,6 +17,7 @@ import type { UniMedVL } from "../model/unimedvl.ts";
 import { checkTrainConfig } from "../train/config/check.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import { encoderDigest } from "../train/latents.ts";
+import { narrowMatrices } from "../train/narrow.ts";
 import { fullWeights, storedWeights, wholeAutoencoder } from "./full_weights.ts";
 
 /** Everything about the model that a training holds. */
@@ -63,7 +64,7 @@ async function drawnModel(
   config: TrainConfig,
   onNote?: (text: string) => void,
 ): Promise<TrainModel> {
-  const { model: { preset, init }, seed } = config;
+  const { model: { preset, init, dtype }, seed } = config;
   const tokenizerSpec = specOf(config, undefined);
   const tokenizer = await openTokenizerSpec(tokenizerSpec);
   const sizes = presetConfig(preset);
@@ -83,6 +84,7 @@ async function drawnModel(
     );
   }
   const model = initModel(gpu, wide, seed, { scheme: init });
+  if (dtype === "bf16") narrowMatrices(model.parameters);
   adapt(model, config, onNote);
   return assemble(model, tokenizer, tokenizerSpec, undefined, () => model.dispose());
 }
@@ -100,8 +102,9 @@ async function storedModel(
     const tokenizerSpec = specOf(config, dir);
     const tokenizer = await openTokenizerSpec(tokenizerSpec);
     checkTrainConfig(config, { model: checkpoint.config, vocabulary: tokenizer.size });
-    const packed = config.lora !== null;
-    const model = await (packed ? storedWeights : fullWeights)(gpu, checkpoint);
+    const model = config.lora !== null
+      ? await storedWeights(gpu, checkpoint)
+      : await fullWeights(gpu, checkpoint, config.model.dtype);
     held.push(model);
     adapt(model, config, onNote);
     let autoencoder: Autoencoder | undefined;

@@ -34,13 +34,14 @@ export async function gatherUpdates(
  * do together, in the same order: the owner gives, the others take.
  *
  * @param updates counts of all parameters, from {@link gatherUpdates}
+ * @param trained `names` that train in any stage, and whether their averages are kept
  */
 export function sharedEntries(
   shards: Shards,
   optimizer: AdamW,
   parameters: Parameters,
   updates: Readonly<Record<string, number>>,
-  averaged: readonly string[],
+  { names, averaged }: { names: readonly string[]; averaged: boolean },
 ): Map<string, TensorEntry["read"]> {
   const entries = new Map<string, TensorEntry["read"]>();
   const add = (key: string, name: string) => {
@@ -55,6 +56,9 @@ export function sharedEntries(
     add(`m/${name}`, name);
     add(`v/${name}`, name);
   }
-  for (const name of averaged) add(`ema/${name}`, name);
+  for (const name of names) {
+    if (averaged) add(`ema/${name}`, name);
+    if (parameters.get(name).dtype === "bf16") add(`master/${name}`, name);
+  }
   return entries;
 }

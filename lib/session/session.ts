@@ -483,9 +483,10 @@ export class Session {
     const loaders = await gatherTexts(comm, JSON.stringify(this.#position!));
     const names = [...this.#mayTrain];
     const updates = group?.shards ? await gatherUpdates(comm, optimizer, names) : optimizer.steps();
-    const averaged = optimizer.ema.size > 0 ? names : [];
+    const averaged = this.settings.values.stages.some(({ ema }) => ema !== null);
+    const trained = { names, averaged };
     const shared = group?.shards &&
-      sharedEntries(group.shards, optimizer, model.parameters, updates, averaged);
+      sharedEntries(group.shards, optimizer, model.parameters, updates, trained);
     const state: TrainState = {
       format: 1,
       step: this.#made,

@@ -139,12 +139,7 @@ export async function restoreSnapshot(
   { adaptersOnly, isOwn }: { adaptersOnly: boolean; isOwn: (name: string) => boolean },
 ): Promise<TrainState> {
   const state = readState(opened);
-  const weights = opened.file(adaptersOnly ? ADAPTER : WEIGHTS);
-  for (const [name, tensor] of model.parameters.entries()) {
-    if (adaptersOnly && !name.startsWith(LORA_PREFIX)) continue;
-    const bytes = await readTensor(weights, fileName(name), tensor.shape, STORED[tensor.dtype]!);
-    tensor.gpu.write(tensor.buffer, bytes);
-  }
+  await restoreWeights(opened, model, adaptersOnly);
   const average = opened.names.includes(AVERAGE) ? opened.file(AVERAGE) : undefined;
   const moments = opened.names.includes(MOMENTS) ? opened.file(MOMENTS) : undefined;
   const updates = Object.fromEntries(Object.entries(state.updates).filter(([name]) => isOwn(name)));
@@ -160,6 +155,20 @@ export async function restoreSnapshot(
     return new Float32Array((await readTensor(file, stored, shape, "F32")).buffer);
   });
   return state;
+}
+
+/** Puts the weights of a checkpoint, or only its adapters, into a model. */
+export async function restoreWeights(
+  opened: OpenSnapshot,
+  model: UniMedVL,
+  adaptersOnly: boolean,
+): Promise<void> {
+  const weights = opened.file(adaptersOnly ? ADAPTER : WEIGHTS);
+  for (const [name, tensor] of model.parameters.entries()) {
+    if (adaptersOnly && !name.startsWith(LORA_PREFIX)) continue;
+    const bytes = await readTensor(weights, fileName(name), tensor.shape, STORED[tensor.dtype]!);
+    tensor.gpu.write(tensor.buffer, bytes);
+  }
 }
 
 async function readTensor(
