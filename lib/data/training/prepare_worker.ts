@@ -14,11 +14,13 @@ interface WorkerScope {
 const scope = globalThis as unknown as WorkerScope;
 
 let planner: Planner | undefined;
-/** One record at a time: what is decoded at once is bounded. */
-let before: Promise<void> = Promise.resolve();
+/** Two records at a time: one is decoded by native threads while the other is resized. No more, to bound memory. */
+const lanes: Promise<void>[] = [Promise.resolve(), Promise.resolve()];
+let received = 0;
 
 scope.onmessage = ({ data }) => {
-  before = before.then(() => answer(data));
+  const lane = received++ % lanes.length;
+  lanes[lane] = lanes[lane].then(() => answer(data));
 };
 
 async function answer(request: PrepareRequest): Promise<void> {
