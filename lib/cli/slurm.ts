@@ -86,7 +86,8 @@ export function arrayScript(spec: ArraySpec): string {
     "",
     "# Near its limit a task is told so by USR1: it saves, stops with 143, and is put in the queue again.",
     "again=no",
-    `trap 'again=yes; kill -TERM "$child"' USR1`,
+    // mpirun hands USR2 on to its ranks, and kills them a second after TERM.
+    `trap 'again=yes; kill -${ntasks > 1 ? "USR2" : "TERM"} "$child"' USR1`,
     `trap 'kill -TERM "$child"' TERM INT`,
     `${launch} &`,
     "child=$!",

@@ -43,8 +43,15 @@ await runCommand({
   if (flags.array !== undefined) return await trainArray(plan, context);
   if (flags.check) return await checkTraining(plan, context);
   const comm = await openCommunicator();
+  const told = new AbortController();
+  // mpirun hands USR2 on to its ranks; after TERM it leaves them a second.
+  if (comm.size > 1) {
+    Deno.addSignalListener("SIGUSR2", () => told.abort(new Interrupted("SIGTERM")));
+  }
   try {
-    await trainRun(plan, comm, context);
+    const signal = AbortSignal.any([context.signal, told.signal]);
+    await trainRun(plan, comm, { ...context, signal });
+    told.signal.throwIfAborted();
   } catch (cause) {
     if (comm.size > 1 && !(cause instanceof Interrupted)) {
       context.warn(cause instanceof Error ? cause.message : String(cause));
