@@ -42,9 +42,12 @@ export async function openDatasetSource(
     });
   }
   const bad = new BadRecords({});
+  const whereAt = (index: number) =>
+    index < entries.length
+      ? placeOf(entries[index], set)
+      : set.skipped[index - entries.length].replace(/^Cannot read (.+?): .*$/s, "$1");
   set.skipped.forEach((message, i) => {
-    const where = message.replace(/^Cannot read (.+?): .*$/s, "$1");
-    bad.add(entries.length + i, where, new InputError(message));
+    bad.add(entries.length + i, whereAt(entries.length + i), new InputError(message));
     hash.update(message.replaceAll(path, ""));
   });
   const i2t = TASKS.indexOf("i2t");
@@ -59,25 +62,30 @@ export async function openDatasetSource(
     );
   };
   return new ListSource(
-    { path, format: set.kind, fingerprint: hash.digest("hex"), tasks, bad, readAt },
+    { path, format: set.kind, fingerprint: hash.digest("hex"), tasks, bad, readAt, whereAt },
     options,
   );
 }
 
-function toRecord({ record, question }: Entry, set: Dataset, root: string): TrainingRecord {
-  const { imagePath, modality, split, id } = record;
+function placeOf({ record: { split, id }, question }: Entry, set: Dataset): string {
   const file = set.kind === "medpack"
     ? "manifest.jsonl"
     : split === "train"
     ? "trainset.json"
     : "testset.json";
   const what = question === undefined ? "caption" : `question ${question + 1}`;
+  return `${set.dir}/${file} ${id}, ${what}`;
+}
+
+function toRecord(entry: Entry, set: Dataset, root: string): TrainingRecord {
+  const { record, question } = entry;
+  const { imagePath, modality, split } = record;
   const image: ImageRef = { name: imagePath.slice(root.length + 1), path: imagePath };
   const text = (value: string, loss: boolean, dropout = false): Part => (
     { type: "text", text: value, loss, dropout }
   );
   return {
-    where: `${set.dir}/${file} ${id}, ${what}`,
+    where: placeOf(entry, set),
     task: question === undefined ? "t2i" : "i2t",
     ...(modality === undefined ? {} : { modality }),
     dataset: set.kind,

@@ -59,6 +59,7 @@ export async function openFolder(path: string, options: SourceOptions): Promise<
       return options.split === undefined || split === undefined || split === options.split;
     })
     .sort((a, b) => a.stem < b.stem ? -1 : 1);
+  const whereAt = (index: number) => `${path}/${entries[index].text ?? entries[index].images[0]}`;
   const bad = new BadRecords(options);
   const hash = createHash("sha256").update(JSON.stringify(settings));
   for (const [i, entry] of entries.entries()) {
@@ -69,7 +70,7 @@ export async function openFolder(path: string, options: SourceOptions): Promise<
       hash.update(`${entry.images[0]}\0${size}\0${text}\0`);
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      bad.add(i, `${path}/${entry.text ?? entry.images[0]}`, error);
+      bad.add(i, whereAt(i), error);
       hash.update(`${entry.stem}\0bad\0`);
     }
   }
@@ -82,7 +83,7 @@ export async function openFolder(path: string, options: SourceOptions): Promise<
     const entry = entries[index];
     checkEntry(entry, path);
     const text = await readText(path, entry.text!);
-    const where = `${path}/${entry.text}`;
+    const where = whereAt(index);
     const [name] = entry.images;
     const image = { name, path: await resolveInside(root, name, where) };
     const split = splitOf(entry.stem) ?? options.split;
@@ -90,7 +91,7 @@ export async function openFolder(path: string, options: SourceOptions): Promise<
   };
   const tasks = new Uint8Array(entries.length).fill(TASKS.indexOf(settings.task));
   return new ListSource(
-    { path, format: "folder", fingerprint: hash.digest("hex"), tasks, bad, readAt },
+    { path, format: "folder", fingerprint: hash.digest("hex"), tasks, bad, readAt, whereAt },
     options,
   );
 }

@@ -115,12 +115,14 @@ class JsonlSource implements RecordSource {
     this.fingerprint = hash.digest("hex");
   }
 
+  where(index: number): string {
+    const { lines, at } = this.#lineOf(index);
+    return `${lines.path} line ${lines.lines[at]}`;
+  }
+
   async read(index: number, _draws?: Draws): Promise<TrainingRecord> {
-    checkIndex(index, this);
-    const file = this.#first.findLastIndex((first) => first <= index);
-    const lines = this.indexes[file];
-    const at = index - this.#first[file];
-    const where = `${lines.path} line ${lines.lines[at]}`;
+    const { lines, at } = this.#lineOf(index);
+    const where = this.where(index);
     const record = PARSERS[this.format](await readLine(lines, at), where);
     await resolveImages(record, this.root);
     const split = record.split ?? splitOfName(baseName(lines.path)) ?? this.options.split;
@@ -129,6 +131,12 @@ class JsonlSource implements RecordSource {
 
   async inspect(index: number): Promise<InspectedRecord> {
     return inspectParts(await this.read(index));
+  }
+
+  #lineOf(index: number): { lines: LineIndex; at: number } {
+    checkIndex(index, this);
+    const file = this.#first.findLastIndex((first) => first <= index);
+    return { lines: this.indexes[file], at: index - this.#first[file] };
   }
 
   close() {}

@@ -14,6 +14,8 @@ export interface ListParts {
   bad: RecordSource["bad"];
   /** The record at an index, or its InputError thrown. */
   readAt: (index: number) => Promise<TrainingRecord>;
+  /** Its place, without reading it. */
+  whereAt: (index: number) => string;
 }
 
 /** Records without anything drawn at random, from a list. */
@@ -27,9 +29,10 @@ export class ListSource implements RecordSource {
   readonly fingerprint: string;
   readonly bad: RecordSource["bad"];
   readonly #readAt: ListParts["readAt"];
+  readonly #whereAt: ListParts["whereAt"];
 
   constructor(
-    { path, format, fingerprint, tasks, bad, readAt }: ListParts,
+    { path, format, fingerprint, tasks, bad, readAt, whereAt }: ListParts,
     options: SourceOptions,
   ) {
     this.name = options.name ?? baseName(path);
@@ -40,6 +43,13 @@ export class ListSource implements RecordSource {
     this.count = tasks.length;
     this.bad = bad;
     this.#readAt = readAt;
+    this.#whereAt = whereAt;
+  }
+
+  /** See {@link RecordSource.where}. */
+  where(index: number): string {
+    checkIndex(index, this);
+    return this.#whereAt(index);
   }
 
   /** See {@link RecordSource.read}. */

@@ -156,6 +156,13 @@ class ParquetSource implements RecordSource {
     this.#reader = reader;
   }
 
+  where(index: number): string {
+    checkIndex(index, this);
+    const block = this.#blockOf(index);
+    const { file, row } = this.#groups[block];
+    return `${file.path} row ${row + index - this.blocks[block]}`;
+  }
+
   async read(index: number, draws: Draws): Promise<TrainingRecord> {
     const { row, where, split } = await this.#row(index);
     const record = FORMATS[this.format].parse(row, where, draws);
@@ -176,12 +183,12 @@ class ParquetSource implements RecordSource {
   async #row(index: number) {
     checkIndex(index, this);
     const block = this.#blockOf(index);
-    const { file, row } = this.#groups[block];
+    const { file } = this.#groups[block];
     const at = index - this.blocks[block];
     const rows = await this.#rowsOf(block);
     return {
       row: rows[at],
-      where: `${file.path} row ${row + at}`,
+      where: this.where(index),
       split: splitOfName(baseName(file.path)) ?? this.options.split,
     };
   }

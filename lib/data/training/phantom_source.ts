@@ -108,6 +108,11 @@ class PhantomSource implements RecordSource {
     }
   }
 
+  where(index: number): string {
+    checkIndex(index, this);
+    return `${this.path} record ${index}`;
+  }
+
   close(): void {}
 
   #case(index: number): PhantomCase {
@@ -117,7 +122,7 @@ class PhantomSource implements RecordSource {
     const factors = phantomFactors(seed, split, index);
     const pair = PICTURE_TASKS[Math.floor(index / TASKS.length) % PICTURE_TASKS.length];
     const about = {
-      where: `${this.path} record ${index}`,
+      where: this.where(index),
       task: TASKS[this.tasks[index]],
       modality: factors.modality,
       dataset: "phantoms",

@@ -47,6 +47,8 @@ export interface RecordSource {
    * @throws {RangeError} If there is no such record
    */
   read(index: number, draws: Draws): Promise<TrainingRecord>;
+  /** Where a record lies, as `TrainingRecord.where` says it, without reading it. @throws {RangeError} If there is none */
+  where(index: number): string;
   /** Everything a record can give. @throws As {@link RecordSource.read} */
   inspect(index: number): Promise<InspectedRecord>;
   /** Ends workers and forgets what was read. */

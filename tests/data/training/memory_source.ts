@@ -60,6 +60,7 @@ export function memorySource(
     blocks: options.blocks ?? [0],
     fingerprint: name,
     bad: { count: 0, listed: [] },
+    where: (index) => `${name}.jsonl line ${index + 1}`,
     read: async (index, draws) => await Promise.resolve(read(index, draws)),
     inspect: async (index) => await Promise.resolve(inspectParts(read(index, new Draws("x")))),
     close: () => {},
