@@ -25,6 +25,12 @@ export const UNARY = {
     value: [op("gelu_tanh(x)"), gelu, sigmoid],
     slope: [op("gelu_tanh_slope(x)"), gelu, sigmoid],
   },
+  softplus: {
+    value: [op("max(x, vec4f(0.0)) + log(1.0 + exp(-abs(x)))")],
+    slope: [op("sigmoid(x)"), sigmoid],
+  },
+  exp: { value: [op("exp(x)")], slope: [op("exp(x)")] },
+  abs: { value: [op("abs(x)")], slope: [op("sign(x)")] },
 } as const;
 
 const forward = new Kernel("unary", { main: forwardCode, parts: UNARY.silu.value });
@@ -64,6 +70,36 @@ export function silu(x: Tensor): Tensor {
  */
 export function geluTanh(x: Tensor): Tensor {
   return unary(x, UNARY.geluTanh);
+}
+
+/**
+ * Softplus `log(1 + eˣ)`, which is `-log σ(-x)`; right to 10⁻⁷ where it is near 0.
+ *
+ * @param x (…)
+ * @returns (…)
+ */
+export function softplus(x: Tensor): Tensor {
+  return unary(x, UNARY.softplus);
+}
+
+/**
+ * Exponential `eˣ`; infinite above 88.
+ *
+ * @param x (…)
+ * @returns (…)
+ */
+export function exp(x: Tensor): Tensor {
+  return unary(x, UNARY.exp);
+}
+
+/**
+ * Absolute value `|x|`, with slope 0 at 0.
+ *
+ * @param x (…)
+ * @returns (…)
+ */
+export function abs(x: Tensor): Tensor {
+  return unary(x, UNARY.abs);
 }
 
 /**

@@ -22,7 +22,7 @@ import { rope, ropeTables } from "../ops/rope.ts";
 import { rowIndex } from "../ops/row_index.ts";
 import { softmax } from "../ops/softmax.ts";
 import { mean } from "../ops/sum.ts";
-import { geluTanh, silu, swiglu } from "../ops/unary.ts";
+import { abs, exp, geluTanh, silu, softplus, swiglu } from "../ops/unary.ts";
 import { upsampleConvolve } from "../ops/upsample_convolve.ts";
 import { upsampleNearest2 } from "../ops/upsample_nearest.ts";
 import { CACHED_CASES } from "./family_cache.ts";
@@ -173,6 +173,14 @@ function activationCases(): FamilyCase[] {
       op: ([x]) => geluTanh(x),
       reference: ([x]) => x.map(geluOf),
     },
+    {
+      name: "softplus",
+      inputs: [of(131)],
+      op: ([x]) => softplus(x),
+      reference: ([x]) => x.map((v) => Math.log1p(Math.exp(v))),
+    },
+    { name: "exp", inputs: [of(131)], op: ([x]) => exp(x), reference: ([x]) => x.map(Math.exp) },
+    { name: "abs", inputs: [of(131)], op: ([x]) => abs(x), reference: ([x]) => x.map(Math.abs) },
     {
       name: "SwiGLU",
       inputs: [of(7, 19), of(7, 19)],

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { backward, parameter } from "../../lib/autograd.ts";
-import { geluTanh, silu, swiglu } from "../../lib/ops/unary.ts";
+import { abs, exp, geluTanh, silu, softplus, swiglu } from "../../lib/ops/unary.ts";
 import { readAll, Tensor, tidy } from "../../lib/tensor.ts";
 import { checkOp, GPU_TEST, normals, testGpu } from "../helpers.ts";
 
@@ -51,6 +51,47 @@ for (const [name, { op, exact }] of Object.entries(FUNCTIONS)) {
     assert.ok(Number.isNaN((await op(x).floats())[0]));
   });
 }
+
+const PLAIN = {
+  softplus: { op: softplus, exact: (x: number) => Math.log1p(Math.exp(x)) },
+  exp: { op: exp, exact: Math.exp },
+  abs: { op: abs, exact: Math.abs },
+};
+
+for (const [name, { op, exact }] of Object.entries(PLAIN)) {
+  Deno.test(`${name}() matches the reference at sizes around a block`, GPU_TEST, async () => {
+    const gpu = await testGpu();
+    for (const n of [1, 255, 257]) {
+      await checkOp(gpu, {
+        name: `${name} ${n}`,
+        inputs: [{ name: "x", shape: [n], data: normals(n, n, 3) }],
+        op: ([x]) => op(x),
+        reference: ([x]) => x.map(exact),
+      });
+    }
+  });
+}
+
+Deno.test(
+  "softplus() is finite far from zero, exp() and abs() at zero are 1 and 0",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    const at = (op: (x: Tensor) => Tensor, values: number[]) =>
+      readAll(tidy(() => {
+        const x = parameter(Tensor.from(gpu, values, [values.length]));
+        const y = op(x);
+        const seed = Tensor.from(gpu, values.map(() => 1), [values.length]);
+        return [y, backward(y, { seeds: [seed] }).get(x)!];
+      }));
+    const [far, slopes] = await at(softplus, [-1e30, -100, 100, 1e30]);
+    assert.deepEqual([...far], [0, 0, 100, Math.fround(1e30)]);
+    slopes.forEach((slope, i) => assert.ok(Math.abs(slope - (i < 2 ? 0 : 1)) < 1e-6, `${slope}`));
+    assert.deepEqual((await at(exp, [0])).map((v) => v[0]), [1, 1]);
+    assert.deepEqual((await at(abs, [0])).map((v) => v[0]), [0, 0]);
+    assert.ok(Number.isNaN((await at(softplus, [NaN]))[0][0]));
+  },
+);
 
 Deno.test("swiglu() matches the reference at sizes around a block", GPU_TEST, async () => {
   const gpu = await testGpu();
