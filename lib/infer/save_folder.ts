@@ -14,6 +14,7 @@ import { DEFAULTS_FILE, type DrawDefaults } from "./defaults.ts";
  *
  * @param dir made if it is not there
  * @param draw how the model is drawn with, where that differs from the published one
+ * @param dtype of the weights. Default: F16, half the size; F32 where training is to go on
  * @throws {ResourceError} If a file cannot be written
  */
 export async function saveModelFolder(
@@ -21,12 +22,13 @@ export async function saveModelFolder(
   model: UniMedVL,
   tokenizer: WordTokenizer,
   draw: DrawDefaults = {},
+  dtype: "F16" | "F32" = "F16",
 ): Promise<void> {
   await Deno.mkdir(dir, { recursive: true });
   await writeConfig(dir, model.config);
   await writeJson(`${dir}/words.json`, tokenizer);
   await writeJson(`${dir}/${DEFAULTS_FILE}`, { draw });
-  await saveModel(model, `${dir}/model.safetensors`, { dtype: "F16" });
+  await saveModel(model, `${dir}/model.safetensors`, { dtype });
 }
 
 async function writeJson(path: string, value: unknown): Promise<void> {

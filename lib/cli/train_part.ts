@@ -1,0 +1,169 @@
+// What `deno task train:vae` and `deno task train:vit` share: flags, settings from their layers, the device, the
+// progress line, the model folder at the end.
+
+import type { RecordSource } from "../data/training/source.ts";
+import { openDevice } from "../gpu/device.ts";
+import type { Gpu } from "../gpu/device.ts";
+import { openPartSource } from "../session/part_data.ts";
+import {
+  type Part,
+  type PartSettings,
+  type PartStep,
+  trainPart,
+} from "../session/part_training.ts";
+import { SILENT, terminalProgress } from "../show/progress.ts";
+import { readConfigFile, resolveConfig, type ResolvedConfig, setLayer } from "../study/config.ts";
+import { runFolder } from "../study/run_folder.ts";
+import { findCheckpoint } from "../train/checkpoint/find.ts";
+import { surviveLoss } from "../train/recover.ts";
+import type { Context } from "./command.ts";
+
+/** The flags of both commands. */
+export const partFlags = {
+  data: {
+    type: "string",
+    unit: "PATH",
+    help: "folder or file of records, or phantoms (the default)",
+  },
+  steps: { type: "integer", min: 1, unit: "N", help: "updates in all" },
+  size: { type: "integer", min: 1, unit: "PIXELS", help: "rows and columns of images" },
+  seed: { type: "integer", min: 0, unit: "N", help: "of weights, order and noise" },
+  config: { type: "string", unit: "FILE", help: "settings to change, one JSON record" },
+  set: {
+    type: "list",
+    unit: "FIELD=VALUE,…",
+    help: "settings, such as batch=16,learningRate=0.002; may be repeated",
+  },
+  run: {
+    type: "string",
+    unit: "DIR",
+    help: "the run's folder, …/STUDY/ARM/seed-N (default runs/NAME/train/seed-SEED)",
+  },
+  resume: { type: "boolean", help: "go on from the newest whole checkpoint of the run" },
+  adapter: {
+    type: "string",
+    default: "any",
+    choices: ["any", "gpu", "software"],
+    help: "what computes; any prefers hardware",
+  },
+  budget: { type: "bytes", default: "4GB", help: "most device memory" },
+  printConfig: { type: "boolean", help: "print the settings and end" },
+} as const;
+
+type PartContext = Context<typeof partFlags>;
+
+/** Settings with what every command's have. */
+type Named = PartSettings & { name: string; data: string };
+
+/** A part that was opened, and how its model folder is written. */
+export interface OpenPart {
+  part: Part & { dispose(): void };
+  /** Writes the model's folder. @returns what to say of it */
+  save(dir: string): Promise<string>;
+}
+
+/** What a command trains. */
+export interface PartCommand<T extends Named> {
+  /** As typed after `deno task`. */
+  name: string;
+  defaults: T;
+  open(gpu: Gpu, settings: T, source: RecordSource): Promise<OpenPart>;
+}
+
+/** Trains a part, says how far it is, and writes the model folder `RUN/model`. */
+export async function runPart<T extends Named>(
+  command: PartCommand<T>,
+  context: PartContext,
+): Promise<void> {
+  const { flags, print, emit, note, terminal, signal } = context;
+  const settings = settingsOf(command.defaults, flags);
+  const { values } = settings;
+  if (flags.printConfig) {
+    emit({ event: "config", ...settings });
+    return print(JSON.stringify(values, null, 2));
+  }
+  const run = flags.run?.replace(/\/+$/, "") ??
+    runFolder("runs", values.name, "train", values.seed);
+  const progress = flags.quiet ? SILENT : terminalProgress({
+    write: (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
+    terminal,
+    now: () => performance.now(),
+  });
+  note(`run: ${run}`);
+  const source = await openPartSource(values.data);
+  try {
+    await surviveLoss(async ({ number: earlier }) => {
+      const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget });
+      note(`adapter: ${gpu.adapter.name}${gpu.adapter.software ? " (software)" : ""}`);
+      let open: OpenPart | undefined;
+      try {
+        open = await command.open(gpu, values, source);
+        let last: PartStep | undefined;
+        const resume = flags.resume || earlier > 0;
+        const options = { run, resume, signal, argv: Deno.args, onNote: progress.note };
+        for await (const step of trainPart(gpu, open.part, settings, options)) {
+          last = step;
+          emit({ event: "step", ...plain(step) });
+          progress.update({
+            label: values.name,
+            step: step.number,
+            total: step.total,
+            fields: step.metrics,
+          });
+          if (step.look) progress.note(`step ${step.number}, held out: ${said(step.look.metrics)}`);
+        }
+        progress.done();
+        if (signal.aborted) return;
+        const about = await open.save(`${run}/model`);
+        if (last) note(`${last.seconds.toFixed(0)} s`);
+        emit({ event: "saved", path: `${run}/model`, about });
+        print(`${run}/model: ${about}`);
+      } finally {
+        progress.done();
+        open?.part.dispose();
+        gpu.close();
+      }
+    }, {
+      lastCheckpoint: async () => (await findCheckpoint(run))?.step,
+      onRestart: (_, loss) =>
+        progress.note(`warning: ${loss}; starting again from the last checkpoint`),
+    });
+  } finally {
+    source.close();
+    if (signal.aborted) note(`to go on: deno task ${command.name} ${againWith(Deno.args)}`);
+  }
+}
+
+/** Defaults < --config < flags < --set. */
+function settingsOf<T extends Named>(
+  defaults: T,
+  { config, data, steps, size, seed, set = [] }: PartContext["flags"],
+): ResolvedConfig<T> {
+  const flags = Object.entries({ data, steps, size, seed }).filter(([, v]) => v !== undefined);
+  return resolveConfig(defaults, [
+    ...(config === undefined ? [] : [readConfigFile(config)]),
+    ...flags.map(([name, value]) => ({ origin: `--${name}`, values: { [name]: value } })),
+    setLayer(whole(set), defaults),
+  ]);
+}
+
+/** Lists within `--set` were cut at their commas: what has no `=` belongs to the piece before. */
+function whole(pieces: readonly string[]): string[] {
+  const out: string[] = [];
+  for (const piece of pieces) {
+    if (piece.includes("=") || out.length === 0) out.push(piece);
+    else out[out.length - 1] += `,${piece}`;
+  }
+  return out;
+}
+
+const said = (metrics: Record<string, number>) =>
+  Object.entries(metrics).map(([name, value]) => `${name} ${value.toFixed(3)}`).join(", ");
+
+/** A step for programs: pictures stay in the run. */
+function plain({ look, ...step }: PartStep): object {
+  return look ? { ...step, heldOut: look.metrics } : step;
+}
+
+const againWith = (args: readonly string[]) =>
+  (args.includes("--resume") ? args : [...args, "--resume"]).join(" ");

@@ -1,0 +1,68 @@
+// The data of a part's training: one source by its path, the words of its texts, checks of settings that both parts
+// have.
+
+import { Draws } from "../data/draws.ts";
+import { openSource } from "../data/training/open_source.ts";
+import { openPhantoms } from "../data/training/phantom_source.ts";
+import type { RecordSource } from "../data/training/source.ts";
+import { PHANTOM_WORDS } from "../data/phantoms/factors.ts";
+import { WordTokenizer } from "../data/words.ts";
+import { UsageError } from "../errors.ts";
+import type { PartSettings } from "./part_training.ts";
+
+/** Opens the records of the training split at a path, or phantoms. */
+export async function openPartSource(path: string): Promise<RecordSource> {
+  return /^phantoms($|\?)/.test(path)
+    ? openPhantoms(path, { split: "train" })
+    : await openSource(path, { split: "train" });
+}
+
+/** Records whose texts make a vocabulary. */
+const MOST_RECORDS = 20_000;
+
+/** A vocabulary of a source's texts: the phantoms' language, or the most frequent words of its first records. */
+export async function vocabularyOf(source: RecordSource, most: number): Promise<WordTokenizer> {
+  if (source.format === "phantoms") return new WordTokenizer(PHANTOM_WORDS);
+  const texts: string[] = [];
+  for (let i = 0; i < Math.min(source.count, MOST_RECORDS); i++) {
+    for (const part of (await source.read(i, new Draws("vocabulary", i))).parts) {
+      if (part.type === "text") texts.push(part.text);
+    }
+  }
+  return WordTokenizer.fromTexts(texts, most);
+}
+
+/**
+ * Checks what settings of both parts must satisfy.
+ *
+ * @throws {UsageError} Naming the field and its repair
+ */
+export function checkPartSettings(
+  settings: PartSettings & { size: number; batch: number; heldOut: number },
+): void {
+  const whole: [keyof typeof settings, number][] = [
+    ["seed", 0],
+    ["steps", 1],
+    ["warmup", 0],
+    ["lookEvery", 0],
+    ["saveEvery", 1],
+    ["keep", 1],
+    ["size", 1],
+    ["batch", 1],
+    ["heldOut", 1],
+  ];
+  for (const [field, least] of whole) {
+    const value = settings[field];
+    if (Number.isSafeInteger(value) && value >= least) continue;
+    throw refused(field, value, `set it to a whole number of at least ${least}`);
+  }
+  const { learningRate, weightDecay, clip } = settings;
+  if (!(learningRate > 0)) throw refused("learningRate", learningRate, "set it above 0");
+  if (!(weightDecay >= 0)) throw refused("weightDecay", weightDecay, "set it to 0 or more");
+  if (!(clip >= 0)) throw refused("clip", clip, "set it to 0 (no limit) or more");
+}
+
+/** The error for a setting. */
+export function refused(field: string, value: unknown, help: string): UsageError {
+  return new UsageError(`Cannot train with ${field} ${JSON.stringify(value)}`, { help });
+}

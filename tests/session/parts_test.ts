@@ -1,0 +1,210 @@
+// The trainings of single parts: resumed to the same bits, and the folders that come of them.
+
+import assert from "node:assert/strict";
+import { openPhantoms } from "../../lib/data/training/phantom_source.ts";
+import { openModel } from "../../lib/infer/open_model.ts";
+import { openCheckpoint } from "../../lib/model/checkpoint_folder.ts";
+import { loadAutoencoder } from "../../lib/model/autoencoder_weights.ts";
+import { openTrainModel } from "../../lib/session/model.ts";
+import {
+  type Part,
+  type PartOptions,
+  type PartStep,
+  trainPart,
+} from "../../lib/session/part_training.ts";
+import { vocabularyOf } from "../../lib/session/part_data.ts";
+import { saveVaeFolder, VAE_DEFAULTS, VaePart, type VaeSettings } from "../../lib/session/vae.ts";
+import { saveVitFolder, VIT_DEFAULTS, VitPart, type VitSettings } from "../../lib/session/vit.ts";
+import { readRun } from "../../lib/study/read_run.ts";
+import { readManifest } from "../../lib/train/checkpoint/manifest.ts";
+import { GPU_TEST, testGpu } from "../helpers.ts";
+import { inFolder, shortSettings } from "./small_runs.ts";
+
+const VAE: VaeSettings = {
+  ...VAE_DEFAULTS,
+  size: 16,
+  batch: 2,
+  steps: 3,
+  warmup: 1,
+  chMult: [1, 1],
+  heldOut: 2,
+  statistics: 2,
+  lookEvery: 0,
+  saveEvery: 100,
+};
+const VIT: VitSettings = {
+  ...VIT_DEFAULTS,
+  batch: 4,
+  steps: 5,
+  warmup: 1,
+  width: 8,
+  heldOut: 6,
+  lookEvery: 2,
+  saveEvery: 100,
+};
+const source = () => openPhantoms("phantoms?count=400");
+const origins = {};
+
+/** Trains until `until` updates are made, as Ctrl-C would stop it. */
+async function trainTo(
+  part: Part & { dispose(): void },
+  values: VaeSettings | VitSettings,
+  options: PartOptions,
+  until = Infinity,
+): Promise<PartStep[]> {
+  const gpu = await testGpu();
+  const stop = new AbortController();
+  const steps: PartStep[] = [];
+  const looked: Part = {
+    ...bound(part),
+    batch: (step) => {
+      if (step + 1 >= until) stop.abort(new Error("enough"));
+      return part.batch(step);
+    },
+  };
+  const signal = stop.signal;
+  try {
+    for await (const step of trainPart(gpu, looked, { values, origins }, { ...options, signal })) {
+      steps.push(step);
+    }
+  } finally {
+    part.dispose();
+  }
+  return steps;
+}
+
+const bound = (part: Part): Part => ({
+  parameters: part.parameters,
+  dataSha256: part.dataSha256,
+  texts: part.texts,
+  batch: (step) => part.batch(step),
+  look: () => part.look(),
+});
+
+/** Digests of a checkpoint's files, and the metrics that must repeat. */
+async function leftBehind(run: string, step: number) {
+  const name = `step-${String(step).padStart(7, "0")}`;
+  const { files } = await readManifest(`${run}/checkpoints/${name}`);
+  const { metrics } = readRun(run);
+  const rows = Object.entries(metrics).filter(([key]) => key !== "seconds");
+  return {
+    digests: files.map(({ name, sha256 }) => `${name} ${sha256}`),
+    rows: Object.fromEntries(rows),
+  };
+}
+
+Deno.test(
+  "an image encoder's training resumed at any update ends in the same bits",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    await inFolder(async (dir) => {
+      const whole = `${dir}/study/whole/seed-0`;
+      await trainTo(await VitPart.open(gpu, VIT, source()), VIT, { run: whole });
+      const want = await leftBehind(whole, 5);
+      assert.ok(want.rows["held-out/image-to-text"], "held-out recall is logged");
+      const run = `${dir}/study/cut/seed-0`;
+      for (const until of [2, 3, Infinity]) {
+        const part = await VitPart.open(gpu, VIT, source());
+        const steps = await trainTo(part, VIT, { run, resume: true }, until);
+        assert.equal(steps.at(-1)?.number, Math.min(until, 5));
+      }
+      const got = await leftBehind(run, 5);
+      assert.deepEqual(got, want);
+      const { sessions } = readRun(run);
+      assert.deepEqual(sessions.map(({ reason }) => reason), [
+        "Error: enough",
+        "Error: enough",
+        "finished",
+      ]);
+      await assert.rejects(
+        trainTo(await VitPart.open(gpu, VIT, source()), VIT, { run }),
+        /this run exists/,
+      );
+      const changed = { ...VIT, learningRate: 1 };
+      await assert.rejects(
+        trainTo(await VitPart.open(gpu, changed, source()), changed, { run, resume: true }),
+        /learningRate 0.001 → 1/,
+      );
+    });
+  },
+);
+
+Deno.test(
+  "an autoencoder's training resumes to the same bits, and its folder is a model's",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    await inFolder(async (dir) => {
+      const whole = `${dir}/study/whole/seed-0`;
+      await trainTo(new VaePart(gpu, VAE, source()), VAE, { run: whole });
+      const run = `${dir}/study/cut/seed-0`;
+      await trainTo(new VaePart(gpu, VAE, source()), VAE, { run, resume: true }, 1);
+      const part = new VaePart(gpu, VAE, source());
+      const folder = `${dir}/model`;
+      const save = part.dispose.bind(part);
+      part.dispose = () => {};
+      await trainTo(part, VAE, { run, resume: true });
+      const want = await leftBehind(whole, 3);
+      assert.deepEqual(await leftBehind(run, 3), want);
+      assert.ok(want.rows["held-out/psnr"], "held-out PSNR is logged");
+      assert.deepEqual(
+        [...Deno.readDirSync(`${run}/samples`)].map(({ name }) => name),
+        ["step-0000003.png"],
+      );
+
+      const words = await vocabularyOf(source(), 128);
+      const factors = await saveVaeFolder(folder, part, VAE, words);
+      const checkpoint = await openCheckpoint(folder);
+      const { config } = checkpoint;
+      checkpoint.close();
+      assert.ok(config.latent.kind === "autoencoder");
+      assert.equal(config.latent.autoencoder.scaleFactor, factors.scaleFactor);
+      const stored = await loadAutoencoder(
+        gpu,
+        config.latent.autoencoder,
+        `${folder}/ae.safetensors`,
+      );
+      const name = "decoder.conv_out.weight";
+      assert.deepEqual(
+        await stored.parameters.get(name).floats(),
+        await part.parameters.get(name).floats(),
+      );
+      stored.dispose();
+      save();
+
+      // An image encoder trained over that folder keeps its autoencoder; both kinds of opening take the result.
+      const vit = { ...VIT, base: folder, steps: 1 };
+      const over = await VitPart.open(gpu, vit, source());
+      await saveVitFolder(`${dir}/both`, over, vit);
+      over.dispose();
+      const trained = await openTrainModel(
+        gpu,
+        shortSettings(`model.checkpoint=${dir}/both`).values,
+      );
+      assert.deepEqual(trained.autoencoder?.config, config.latent.autoencoder);
+      trained.dispose();
+      const model = await openModel(gpu, `${dir}/both`);
+      model.dispose();
+    });
+  },
+);
+
+Deno.test("settings that make no sense are refused by name", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const vae = (change: Partial<VaeSettings>) => new VaePart(gpu, { ...VAE, ...change }, source());
+  assert.throws(() => vae({ size: 15 }), {
+    name: "UsageError",
+    message: "Cannot train with size 15",
+    help: "set it to a multiple of 2: there are 2 levels",
+  });
+  assert.throws(() => vae({ reconstruction: "l2" }), { help: "it is mse or l1" });
+  assert.throws(() => vae({ ch: 16 }), /ch is 16/);
+  assert.throws(() => vae({ batch: 0.5 }), { message: "Cannot train with batch 0.5" });
+  const vit = (change: Partial<VitSettings>) => VitPart.open(gpu, { ...VIT, ...change }, source());
+  await assert.rejects(vit({ size: 40 }), {
+    message: "Cannot train with size 40",
+    help: "set it to a multiple of 8, at most 32: patches of the image encoder",
+  });
+  await assert.rejects(vit({ preset: "huge" }), { help: "it is tiny or small" });
+});
