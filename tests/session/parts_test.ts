@@ -17,7 +17,13 @@ import { saveVaeFolder, VAE_DEFAULTS, VaePart, type VaeSettings } from "../../li
 import { saveVitFolder, VIT_DEFAULTS, VitPart, type VitSettings } from "../../lib/session/vit.ts";
 import { readRun } from "../../lib/study/read_run.ts";
 import { readManifest } from "../../lib/train/checkpoint/manifest.ts";
-import { GPU_TEST, testGpu } from "../helpers.ts";
+import { Parameters } from "../../lib/nn/parameters.ts";
+import { mul } from "../../lib/ops/mul.ts";
+import { sum } from "../../lib/ops/sum.ts";
+import { scale } from "../../lib/ops/unary.ts";
+import { Tensor } from "../../lib/tensor.ts";
+import { openSnapshot } from "../../lib/train/checkpoint/open.ts";
+import { assertClose, GPU_TEST, testGpu } from "../helpers.ts";
 import { inFolder, shortSettings } from "./small_runs.ts";
 
 const VAE: VaeSettings = {
@@ -189,6 +195,73 @@ Deno.test(
     });
   },
 );
+
+/** Learns one row of weights by `Σ (w x)²`; the batches' factors x are given. */
+async function rowPart(factors: number[]): Promise<Part & { dispose(): void }> {
+  const gpu = await testGpu();
+  const parameters = new Parameters();
+  parameters.add("w", Tensor.from(gpu, [1, 2, 3], [3]));
+  const w = parameters.get("w");
+  return {
+    parameters,
+    dataSha256: "0",
+    texts: {},
+    batch: (step) =>
+      Promise.resolve(() => {
+        const y = scale(w, factors[step]);
+        return { total: sum(mul(y, y)), shown: {} };
+      }),
+    look: () => Promise.resolve({ metrics: {} }),
+    dispose: () => {},
+  };
+}
+
+Deno.test(
+  "an update that is not finite changes nothing and ends the run with 5",
+  GPU_TEST,
+  async () => {
+    await inFolder(async (dir) => {
+      const values = { ...VAE, steps: 4, saveEvery: 2 };
+      const run = `${dir}/study/arm/seed-0`;
+      const part = await rowPart([1, 1, NaN, 1]);
+      await assert.rejects(trainTo(part, values, { run }), {
+        name: "NumericsError",
+        message:
+          "Cannot go on: at step 3 the loss is NaN, the gradient's norm NaN; nothing was changed by it",
+      });
+      const left = await part.parameters.get("w").floats();
+      const twin = await rowPart([1, 1, 1, 1]);
+      await trainTo(twin, values, { run: `${dir}/study/twin/seed-0` }, 2);
+      assert.deepEqual(left, await twin.parameters.get("w").floats());
+      assert.notEqual(left[0], 1);
+      const { sessions, checkpoints } = readRun(run);
+      assert.equal(sessions[0].exitCode, 5);
+      assert.deepEqual(checkpoints.map(({ step }) => step), [2]);
+      part.parameters.dispose();
+      twin.parameters.dispose();
+    });
+  },
+);
+
+Deno.test("the gradient is clipped to a global norm, and 0 sets no limit", GPU_TEST, async () => {
+  await inFolder(async (dir) => {
+    const normOf = async (clip: number) => {
+      const values = { ...VAE, steps: 1, warmup: 0, clip, weightDecay: 0 };
+      const part = await rowPart([1]);
+      const [step] = await trainTo(part, values, { run: `${dir}/study/clip-${clip}/seed-0` });
+      const snapshot = await openSnapshot(
+        `${dir}/study/clip-${clip}/seed-0/checkpoints/step-0000001`,
+      );
+      const m = await snapshot.file("optimizer.safetensors").readFloat32("m/w");
+      snapshot.close();
+      part.parameters.dispose();
+      return [step.metrics.norm, Math.hypot(...m) / 0.1]; // the first moment is a tenth of the gradient
+    };
+    const full = 2 * Math.sqrt(14);
+    assertClose(await normOf(0), [full, full], 1e-5, "no limit");
+    assertClose(await normOf(1), [full, 1], 1e-5, "limit 1");
+  });
+});
 
 Deno.test("settings that make no sense are refused by name", GPU_TEST, async () => {
   const gpu = await testGpu();
