@@ -269,7 +269,7 @@ class PartTraining {
       const factor = settings.clip > 0 ? mul(clipScale(norm2, settings.clip), finite) : finite;
       const scaled = new Map<FlatGroup, ScaledGradient>();
       for (const [group, gradient] of gradients) scaled.set(group, { ...gradient, factor });
-      this.#optimizer.step(scaled, learningRate, finite);
+      this.#optimizer.step(scaled, learningRate);
     });
     this.#made++;
     this.#pending.push({ number: this.#made, learningRate, metrics });

@@ -108,6 +108,26 @@ Deno.test(
   },
 );
 
+Deno.test("every patch of an image sees every other, whatever their order", GPU_TEST, async () => {
+  const gpu = await testGpu();
+  const parameters = towers(gpu);
+  const { data } = image(1, 8, 16);
+  const direction = (pixels: Float32Array) =>
+    tidy(() => imageDirections(gpu, [{ height: 8, width: 16, data: pixels }], parameters, VISION))
+      .floats();
+  const before = await direction(data);
+  // The left and the right patch change places, and so do their rows of the position table.
+  const swapped = data.map((_, i) => data[i % 16 < 8 ? i + 8 : i - 8]);
+  const table = parameters.get("vit.embed.position.weight");
+  const rows = await table.floats();
+  const C = VISION.hiddenSize;
+  table.write(rows.map((v, i) => i < C ? rows[i + C] : i < 2 * C ? rows[i - C] : v));
+  assertClose(await direction(swapped), before, 1e-5, "in the other order");
+  const other = await direction(data);
+  assert.ok(other.some((v, i) => Math.abs(v - before[i]) > 1e-4), "positions matter");
+  parameters.dispose();
+});
+
 Deno.test(
   "directions of texts ignore word order, and empty texts are refused",
   GPU_TEST,
@@ -121,6 +141,8 @@ Deno.test(
     const { width } = SIZES;
     assertClose(all.subarray(0, width), all.subarray(width, 2 * width), 1e-5, "other order");
     assertClose(all.subarray(2 * width), await directions([c]), 1e-5, "by itself");
+    const [once, twice] = [await directions([ab]), await directions([[...ab, ...ba]])];
+    assertClose(twice, once, 1e-5, "the mean of words said twice");
     assert.ok(Math.abs(all[0] - all[2 * width]) > 1e-3, "other words, other direction");
     assert.throws(() => textDirections(gpu, [[6], []], parameters), {
       name: "RangeError",
