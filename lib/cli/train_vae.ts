@@ -30,15 +30,15 @@ export function trainVae(shell?: Shell): Promise<void> {
     runPart({
       name: "train:vae",
       defaults: VAE_DEFAULTS,
-      open: (gpu, settings, source) => {
-        const part = new VaePart(gpu, settings, source);
+      open: async (gpu, settings, source) => {
+        const part = await VaePart.open(gpu, settings, source);
         const save = async (dir: string) => {
           const { vocabSize } = PRESETS[settings.preset as "tiny" | "small"].language;
           const words = await vocabularyOf(source, vocabSize);
           const { scaleFactor, shiftFactor } = await saveVaeFolder(dir, part, settings, words);
           return `latents are (z - ${shiftFactor.toPrecision(4)}) · ${scaleFactor.toPrecision(4)}`;
         };
-        return Promise.resolve({ part, save });
+        return { part, save };
       },
     }, context), shell);
 }

@@ -7,7 +7,7 @@ import { openPhantoms } from "../data/training/phantom_source.ts";
 import type { RecordSource } from "../data/training/source.ts";
 import { PHANTOM_WORDS } from "../data/phantoms/factors.ts";
 import { WordTokenizer } from "../data/words.ts";
-import { UsageError } from "../errors.ts";
+import { InputError, UsageError } from "../errors.ts";
 import type { PartSettings } from "./part_training.ts";
 
 /** Opens the records of the training split at a path, or phantoms. */
@@ -20,16 +20,27 @@ export async function openPartSource(path: string): Promise<RecordSource> {
 /** Records whose texts make a vocabulary. */
 const MOST_RECORDS = 20_000;
 
-/** A vocabulary of a source's texts: the phantoms' language, or the most frequent words of its first records. */
+/**
+ * A vocabulary of a source's texts: the phantoms' language, or the most frequent words of its first records. Records
+ * that cannot be read add none; training on one says so.
+ */
 export async function vocabularyOf(source: RecordSource, most: number): Promise<WordTokenizer> {
   if (source.format === "phantoms") return new WordTokenizer(PHANTOM_WORDS);
   const texts: string[] = [];
   for (let i = 0; i < Math.min(source.count, MOST_RECORDS); i++) {
-    for (const part of (await source.read(i, new Draws("vocabulary", i))).parts) {
-      if (part.type === "text") texts.push(part.text);
-    }
+    texts.push(...await textsOf(source, i));
   }
   return WordTokenizer.fromTexts(texts, most);
+}
+
+async function textsOf(source: RecordSource, index: number): Promise<string[]> {
+  try {
+    const { parts } = await source.read(index, new Draws("vocabulary", index));
+    return parts.flatMap((part) => part.type === "text" ? [part.text] : []);
+  } catch (error) {
+    if (error instanceof InputError) return [];
+    throw error;
+  }
 }
 
 /**

@@ -125,21 +125,33 @@ export class VaePart implements Part {
   readonly autoencoder: Autoencoder;
   readonly dataSha256: string;
   readonly texts: Record<string, string>;
-  readonly #stream: ImageStream;
-  #heldOut: Promise<StreamedImage[]> | undefined;
 
-  /** @throws {UsageError} If a setting does not make sense */
-  constructor(
+  private constructor(
     private readonly gpu: Gpu,
     private readonly settings: VaeSettings,
-    source: RecordSource,
+    private readonly stream: ImageStream,
+    private readonly heldOut: readonly StreamedImage[],
+    fingerprint: string,
   ) {
+    this.autoencoder = initAutoencoder(gpu, vaeConfig(settings), settings.seed, {
+      trainable: true,
+    });
+    this.dataSha256 = sha256(fingerprint);
+    this.texts = { "autoencoder.json": JSON.stringify(this.autoencoder.config, null, 2) + "\n" };
+  }
+
+  /**
+   * Draws the weights and reads what is held out.
+   *
+   * @throws {UsageError} If a setting does not make sense
+   * @throws {InputError} If the data cannot be used
+   */
+  static async open(gpu: Gpu, settings: VaeSettings, source: RecordSource): Promise<VaePart> {
     checkVaeSettings(settings);
     const { seed, size } = settings;
-    this.#stream = new ImageStream(source, { size, seed, texts: false });
-    this.autoencoder = initAutoencoder(gpu, vaeConfig(settings), seed, { trainable: true });
-    this.dataSha256 = sha256(source.fingerprint);
-    this.texts = { "autoencoder.json": JSON.stringify(this.autoencoder.config, null, 2) + "\n" };
+    const stream = new ImageStream(source, { size, seed, texts: false });
+    const heldOut = await stream.heldOut(settings.heldOut);
+    return new VaePart(gpu, settings, stream, heldOut, source.fingerprint);
   }
 
   get parameters() {
@@ -153,7 +165,7 @@ export class VaePart implements Part {
     const [, ...latent] = this.#latentShape(1);
     const numbers = latent.reduce((a, b) => a * b);
     for (let place = step * batch; place < (step + 1) * batch; place++) {
-      images.push((await this.#stream.at(place)).image);
+      images.push((await this.stream.at(place)).image);
       noise.push(normalNoise(numbers, "posterior", seed, place));
     }
     return () => {
@@ -169,7 +181,7 @@ export class VaePart implements Part {
 
   /** Held-out PSNR of images decoded from their latents' means, and a sheet of originals above reconstructions. */
   async look(): Promise<PartLook> {
-    const samples = await (this.#heldOut ??= this.#stream.heldOut(this.settings.heldOut));
+    const { heldOut: samples } = this;
     const rows: [Picture[], Picture[]] = [[], []];
     let decibels = 0;
     for (const some of grouped(samples, this.settings.batch)) {
@@ -201,7 +213,7 @@ export class VaePart implements Part {
     const places = Array.from({ length: this.settings.statistics }, (_, place) => place);
     for (const some of grouped(places, this.settings.batch)) {
       const pixels: Pixels[] = [];
-      for (const place of some) pixels.push((await this.#stream.at(place)).image);
+      for (const place of some) pixels.push((await this.stream.at(place)).image);
       const images = this.#stack(pixels);
       const moments = noGrad(() => tidy(() => this.autoencoder.encodeMoments(images)));
       const [mean, logvar] = await readAll([moments.mean, moments.logvar]);

@@ -80,44 +80,45 @@ export class VitPart implements Part {
   readonly parameters = new Parameters();
   readonly dataSha256: string;
   readonly texts: Record<string, string>;
-  readonly #stream: ImageStream;
-  #heldOut: Promise<StreamedImage[]> | undefined;
 
   private constructor(
     /** The whole model; only its image encoder is trained. */
     readonly model: UniMedVL,
     readonly tokenizer: WordTokenizer,
     private readonly settings: VitSettings,
-    source: RecordSource,
+    private readonly stream: ImageStream,
+    private readonly heldOut: readonly StreamedImage[],
+    fingerprint: string,
   ) {
     const { gpu, config: { vision } } = model;
-    const { seed, size, width } = settings;
-    this.#stream = new ImageStream(source, { size, seed, texts: true });
+    const { seed, width } = settings;
     for (const [name, tensor] of model.parameters.entries()) {
       tensor.requiresGrad = name.startsWith("vit.");
       if (tensor.requiresGrad) this.parameters.add(name, tensor);
     }
     const sizes = { width, vocabSize: tokenizer.size };
     initContrastive(gpu, sizes, vision, seed, this.parameters);
-    this.dataSha256 = sha256(source.fingerprint);
+    this.dataSha256 = sha256(fingerprint);
     this.texts = { "words.json": JSON.stringify(tokenizer) + "\n" };
   }
 
   /**
-   * Draws a model, or opens that of the settings' `base`.
+   * Draws a model, or opens that of the settings' `base`, and reads what is held out.
    *
    * @throws {UsageError} If a setting does not make sense
    * @throws {InputError} If data or base cannot be used
    */
   static async open(gpu: Gpu, settings: VitSettings, source: RecordSource): Promise<VitPart> {
     checkPartSettings(settings);
-    const { base, preset, width, size } = settings;
+    const { base, preset, width, size, seed } = settings;
     if (!(Number.isSafeInteger(width) && width >= 1)) {
       throw refused("width", width, "set it to a whole number of at least 1");
     }
     if (preset !== "tiny" && preset !== "small") {
       throw refused("preset", preset, "it is tiny or small");
     }
+    const stream = new ImageStream(source, { size, seed, texts: true });
+    const heldOut = await stream.heldOut(settings.heldOut);
     const { model, tokenizer } = base === ""
       ? await drawn(gpu, settings, source)
       : await stored(gpu, base);
@@ -130,14 +131,14 @@ export class VitPart implements Part {
         `set it to a multiple of ${patchSize}, at most ${imageSize}: patches of the image encoder`,
       );
     }
-    return new VitPart(model, tokenizer, settings, source);
+    return new VitPart(model, tokenizer, settings, stream, heldOut, source.fingerprint);
   }
 
   async batch(step: number) {
     const { batch } = this.settings;
     const pairs: StreamedImage[] = [];
     for (let place = step * batch; place < (step + 1) * batch; place++) {
-      pairs.push(await this.#stream.at(place));
+      pairs.push(await this.stream.at(place));
     }
     return () => {
       const total = sigmoidPairLoss(this.#images(pairs), this.#texts(pairs), {
@@ -150,7 +151,7 @@ export class VitPart implements Part {
 
   /** Recall at 1 among held-out pairs, both ways. */
   async look(): Promise<PartLook> {
-    const pairs = await (this.#heldOut ??= this.#stream.heldOut(this.settings.heldOut));
+    const { heldOut: pairs } = this;
     const images: number[] = [];
     const texts: number[] = [];
     for (let from = 0; from < pairs.length; from += TOGETHER) {

@@ -143,10 +143,10 @@ Deno.test(
     const gpu = await testGpu();
     await inFolder(async (dir) => {
       const whole = `${dir}/study/whole/seed-0`;
-      await trainTo(new VaePart(gpu, VAE, source()), VAE, { run: whole });
+      await trainTo(await VaePart.open(gpu, VAE, source()), VAE, { run: whole });
       const run = `${dir}/study/cut/seed-0`;
-      await trainTo(new VaePart(gpu, VAE, source()), VAE, { run, resume: true }, 1);
-      const part = new VaePart(gpu, VAE, source());
+      await trainTo(await VaePart.open(gpu, VAE, source()), VAE, { run, resume: true }, 1);
+      const part = await VaePart.open(gpu, VAE, source());
       const folder = `${dir}/model`;
       const save = part.dispose.bind(part);
       part.dispose = () => {};
@@ -265,19 +265,23 @@ Deno.test("the gradient is clipped to a global norm, and 0 sets no limit", GPU_T
 
 Deno.test("settings that make no sense are refused by name", GPU_TEST, async () => {
   const gpu = await testGpu();
-  const vae = (change: Partial<VaeSettings>) => new VaePart(gpu, { ...VAE, ...change }, source());
-  assert.throws(() => vae({ size: 15 }), {
+  const vae = (change: Partial<VaeSettings>) => VaePart.open(gpu, { ...VAE, ...change }, source());
+  await assert.rejects(vae({ size: 15 }), {
     name: "UsageError",
     message: "Cannot train with size 15",
     help: "set it to a multiple of 2: there are 2 levels",
   });
-  assert.throws(() => vae({ reconstruction: "l2" }), { help: "it is mse or l1" });
-  assert.throws(() => vae({ ch: 16 }), /ch is 16/);
-  assert.throws(() => vae({ batch: 0.5 }), { message: "Cannot train with batch 0.5" });
+  await assert.rejects(vae({ reconstruction: "l2" }), { help: "it is mse or l1" });
+  await assert.rejects(vae({ ch: 16 }), /ch is 16/);
+  await assert.rejects(vae({ batch: 0.5 }), { message: "Cannot train with batch 0.5" });
   const vit = (change: Partial<VitSettings>) => VitPart.open(gpu, { ...VIT, ...change }, source());
   await assert.rejects(vit({ size: 40 }), {
     message: "Cannot train with size 40",
     help: "set it to a multiple of 8, at most 32: patches of the image encoder",
   });
   await assert.rejects(vit({ preset: "huge" }), { help: "it is tiny or small" });
+  await assert.rejects(VitPart.open(gpu, VIT, openPhantoms("phantoms?count=4&seed=1")), {
+    name: "InputError",
+    help: "one in 8 is held out; give more data",
+  });
 });
