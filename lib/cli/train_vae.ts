@@ -14,7 +14,7 @@ export function trainVae(shell?: Shell): Promise<void> {
     usage: "[--data PATH] [flags]",
     flags: partFlags,
     examples: [
-      ["deno task train:vae --steps 300", "phantoms of 32 pixels, minutes on two cores"],
+      ["deno task train:vae", "phantoms of 32 pixels, minutes on two cores"],
       [
         "deno task train:vae --data DIR --size 64 --set chMult=[1,2,4],zChannels=8",
         "images of a folder, 4 pixels to a latent",
