@@ -201,7 +201,7 @@ async function stored(gpu: Gpu, base: string) {
   }
   const checkpoint = await openCheckpoint(base);
   try {
-    return { model: await fullWeights(gpu, checkpoint), tokenizer };
+    return { model: await fullWeights(gpu, checkpoint, "f32"), tokenizer };
   } finally {
     checkpoint.close();
   }
