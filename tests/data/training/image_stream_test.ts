@@ -64,6 +64,7 @@ function records(images: readonly (string | undefined)[]) {
     tasks: new Uint8Array(images.length),
     bad: { count: 0, listed: [] },
     readAt: (index) => Promise.resolve(read(index)),
+    whereAt: (index) => `record ${index}`,
   }, {});
 }
 
