@@ -2,9 +2,11 @@
 // names beside a config and a vocabulary, so that the folder can also be used as a model.
 
 import { InputError } from "../errors.ts";
+import { AUTOENCODER_FILE } from "../model/checkpoint_files.ts";
 import { LORA_PREFIX } from "../model/lora.ts";
 import { ownConfigText } from "../model/own_config.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
+import type { Parameters } from "../nn/parameters.ts";
 import { nameInReference } from "../model/weights.ts";
 import type { LoaderState } from "../data/training/loader.ts";
 import type { Task } from "../data/training/record.ts";
@@ -51,6 +53,8 @@ export interface SnapshotParts {
   state: TrainState;
   /** True if only adapters are trained: the base is left out. */
   adaptersOnly: boolean;
+  /** Of the base: not trained, but a folder without it could not draw. */
+  autoencoder?: Parameters;
   /** Reads what ranks share out, by the optimizer's names: it stands in for the optimizer's own tensors. */
   shared?: ReadonlyMap<string, TensorEntry["read"]>;
   /** More text files of the folder, such as the vocabulary. */
@@ -59,7 +63,7 @@ export interface SnapshotParts {
 
 /** The files of a checkpoint; tensors are read back one at a time as they are written. */
 export function snapshotOf(
-  { model, optimizer, state, adaptersOnly, texts, shared }: SnapshotParts,
+  { model, optimizer, state, adaptersOnly, autoencoder, texts, shared }: SnapshotParts,
 ): Snapshot {
   const weights = [...model.parameters.entries()]
     .filter(([name]) => adaptersOnly ? name.startsWith(LORA_PREFIX) : true);
@@ -82,6 +86,10 @@ export function snapshotOf(
     },
     { name: AVERAGE, tensors: averages },
     { name: MOMENTS, tensors: moments },
+    {
+      name: AUTOENCODER_FILE,
+      tensors: adaptersOnly ? [] : [...autoencoder?.entries() ?? []].map(([n, t]) => entry(n, t)),
+    },
   ];
   return {
     step: state.step,

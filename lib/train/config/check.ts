@@ -111,7 +111,7 @@ function checkData({ data, tokenizer }: TrainConfig, report: Report): void {
     report("error", `data.${list}`, `two sources are named ${twice}`, help);
   }
   const foreign = data.sources.find(({ path, format }) =>
-    path !== "phantoms" && format !== "phantoms"
+    !/^phantoms(\?|$)/.test(path) && format !== "phantoms"
   );
   if (foreign && tokenizer.kind === "words" && tokenizer.words === null) {
     report(
