@@ -1,0 +1,146 @@
+// Opening a training: data, model, run record, optimizer and, on resume, the checkpoint; all of it or nothing.
+
+import type { Communicator } from "../comm/communicator.ts";
+import { SOLO } from "../comm/communicator.ts";
+import { EXIT, UsageError } from "../errors.ts";
+import type { Gpu } from "../gpu/device.ts";
+import type { ResolvedConfig } from "../study/config.ts";
+import { AdamW } from "../train/adamw.ts";
+import { findCheckpoint } from "../train/checkpoint/find.ts";
+import { openSnapshot } from "../train/checkpoint/open.ts";
+import { cleanUp } from "../train/checkpoint/retention.ts";
+import type { TrainConfig } from "../train/config/schema.ts";
+import { GradientReducer } from "../train/reduce.ts";
+import { Shards } from "../train/shards.ts";
+import { closeSources, dataDigest, type OpenSources, openSources } from "./data.ts";
+import { openTrainModel, type TrainModel } from "./model.ts";
+import { TrainRecord } from "./record.ts";
+import { restoreSnapshot, type TrainState } from "./snapshot.ts";
+import { trainsIn } from "./stages.ts";
+import type { TrainOptions } from "./train.ts";
+
+/** What several processes need to train together. */
+export interface Group {
+  reducer: GradientReducer;
+  /** Set if the optimizer's state is shared out. */
+  shards?: Shards;
+}
+
+/** What a training holds open. */
+export interface SessionParts {
+  opened: TrainModel;
+  optimizer: AdamW;
+  sources: OpenSources;
+  heldOutSources: OpenSources;
+  /** Of the process that writes. */
+  record: TrainRecord | undefined;
+  /** Names of parameters that train in any stage. */
+  mayTrain: Set<string>;
+  /** Of a training by several processes. */
+  group: Group | undefined;
+}
+
+/** Opens data, model, run and, on resume, the checkpoint; everything is given back if one of them fails. */
+export async function openSession(
+  gpu: Gpu,
+  settings: ResolvedConfig<TrainConfig>,
+  options: TrainOptions,
+): Promise<{ parts: SessionParts; state: TrainState | undefined }> {
+  const config = settings.values;
+  const undo: (() => void)[] = [];
+  try {
+    const sources = await openSources(config.data.sources);
+    undo.push(() => closeSources(sources));
+    const heldOutSources = await openSources(config.data.validation);
+    undo.push(() => closeSources(heldOutSources));
+    const found = options.resume
+      ? await findCheckpoint(
+        options.run,
+        options.step === undefined ? {} : { step: options.step },
+      )
+      : null;
+    for (const { path, why } of found?.skipped ?? []) options.onNote?.(`skipped ${path}: ${why}`);
+    const snapshot = found && await openSnapshot(found.path, { verify: false });
+    if (snapshot) undo.push(() => snapshot.close());
+    const { rank } = options.comm ?? SOLO;
+    const record = rank === 0
+      ? new TrainRecord(gpu, settings, options, dataDigest(sources), found?.step)
+      : undefined;
+    undo.push(() => record?.close({ exitCode: EXIT.fault, reason: "it could not be opened" }));
+    if (record) await cleanUp(options.run);
+    pinKernels(gpu, snapshot?.state as TrainState | undefined, options);
+
+    options.onStage?.("opening the model");
+    const opened = await openTrainModel(gpu, config, options.onNote);
+    undo.push(() => opened.dispose());
+    const mayTrain = markTrainable(opened, config);
+    const averaged = config.stages.find(({ ema }) => ema !== null)?.ema;
+    const { clip: _clip, ...adamw } = config.optimizer;
+    const comm = options.comm ?? SOLO;
+    const group = comm.size > 1 ? groupOf(comm, opened, config) : undefined;
+    const own = group?.shards?.own(opened.model.parameters) ?? opened.model.parameters;
+    const optimizer = new AdamW(own, {
+      ...adamw,
+      ...(typeof averaged === "number" ? { emaDecay: averaged } : {}),
+    });
+    undo.push(() => optimizer.dispose());
+    let state: TrainState | undefined;
+    if (snapshot) {
+      const { model, adaptersOnly } = opened;
+      const isOwn = (name: string) => !group?.shards || group.shards.ownerOf(name) === comm.rank;
+      state = await restoreSnapshot(snapshot, model, optimizer, { adaptersOnly, isOwn });
+      checkProcesses(state, comm, options.run);
+      snapshot.close();
+    }
+    const parts = { opened, optimizer, sources, heldOutSources, record, mayTrain, group };
+    return { parts, state };
+  } catch (cause) {
+    for (const run of undo.reverse()) run();
+    throw cause;
+  }
+}
+
+/** Marks parameters that train in any stage; their names. */
+function markTrainable({ model, adaptersOnly }: TrainModel, config: TrainConfig): Set<string> {
+  const trains = config.stages.map(trainsIn);
+  const may = new Set<string>();
+  for (const [name, tensor] of model.parameters.entries()) {
+    if (adaptersOnly && !tensor.requiresGrad) continue;
+    tensor.requiresGrad = trains.some((inStage) => inStage(name));
+    if (tensor.requiresGrad) may.add(name);
+  }
+  return may;
+}
+
+/** Kernel choices of the checkpoint, where it was made on this adapter. */
+function pinKernels(gpu: Gpu, state: TrainState | undefined, options: TrainOptions): void {
+  const saved = state?.tuned as unknown as Gpu["tuned"] | undefined;
+  if (!saved) return;
+  if (JSON.stringify(saved.key) === JSON.stringify(gpu.tuned.key)) {
+    gpu.tuned = saved;
+  } else {
+    options.onNote?.(
+      "the checkpoint was made on another adapter: the run goes on, not to the same bits",
+    );
+  }
+}
+
+/** The processes of a training, and which of them updates what. */
+function groupOf(comm: Communicator, { model }: TrainModel, config: TrainConfig): Group {
+  const { bucketBytes, shardOptimizer: sharded } = config.parallel;
+  const reducer = new GradientReducer(comm, model.parameters.entries(), { bucketBytes, sharded });
+  return sharded ? { reducer, shards: new Shards(reducer) } : { reducer };
+}
+
+function checkProcesses({ loaders }: TrainState, comm: Communicator, run: string): void {
+  if (loaders.length === comm.size) return;
+  const were = loaders.length === 1 ? "one process" : `${loaders.length} processes`;
+  throw new UsageError(
+    `Cannot resume ${run}: it was trained by ${were}, now there are ${comm.size}`,
+    {
+      help: loaders.length === 1
+        ? "start it without mpirun"
+        : `start it with mpirun -n ${loaders.length}`,
+    },
+  );
+}
