@@ -5,9 +5,10 @@ import { createHash } from "node:crypto";
 import { InputError } from "../../errors.ts";
 import { Draws } from "../draws.ts";
 import { fieldOf, type Finding } from "./check_findings.ts";
+import { type LeakCount, type Seen, tellAlike, tellLeaks } from "./check_leaks.ts";
 import { RecordCheck, type RecordLimits } from "./check_record.ts";
 import { countTokens, Tally, type TokenRules } from "./check_tally.ts";
-import { ContentIndex, GROUPS, type Leak, type Twins } from "./content_index.ts";
+import { ContentIndex, GROUPS } from "./content_index.ts";
 import { DigestTable } from "./digest_table.ts";
 import { fileDigest, type ImageLook } from "./image_look.ts";
 import { Lookahead } from "./lookahead.ts";
@@ -42,18 +43,6 @@ export interface CheckReport {
   unreadAgainst: number;
   /** Images in two splits. */
   leaks: LeakCount[];
-}
-
-/** Images in two splits. */
-export interface LeakCount {
-  /** The splits, the one nearer to training first. */
-  splits: [lower: string, higher: string];
-  /** Whether they are the same; else they look the same. */
-  same: boolean;
-  /** Different images of the lower split. */
-  images: number;
-  /** Records of each of the two splits that have them. */
-  records: [lower: number, higher: number];
 }
 
 /**
@@ -109,7 +98,6 @@ class Check {
   readonly #pending = new Map<string, Promise<ImageLook>>();
   readonly #badRecords: Uint8Array;
   #unreadAgainst = 0;
-  readonly #leaks: LeakCount[] = [];
   /** All sources with the number of each one's first record; the first is the one that is checked. */
   readonly #sources: { source: RecordSource; first: number }[] = [];
 
@@ -141,10 +129,16 @@ class Check {
         onProgress?.("reading", first + index + 1, total);
       }
     }
-    await this.#tellLeaks([...this.#contents.leaks()]);
-    if (near > 0) await this.#tellAlike(near);
+    const seen = this.#seen();
+    const leaks = await tellLeaks(seen, [...this.#contents.leaks()]);
+    if (near > 0) {
+      leaks.push(
+        ...await tellAlike(seen, near, (done) => {
+          onProgress?.("comparing", done, this.#contents.count);
+        }),
+      );
+    }
     const bad = this.#badRecords.reduce((sum, isBad) => sum + isBad, 0);
-    const leaks = this.#leaks;
     return { tally: this.#tally, bad, unreadAgainst: this.#unreadAgainst, leaks };
   }
 
@@ -320,90 +314,18 @@ class Check {
     }
   }
 
-  async #tellAlike(bits: number): Promise<void> {
-    const { onProgress, signal } = this.options;
-    const leaks: Leak[] = [];
-    const twins: Twins[] = [];
-    const total = this.#contents.count;
-    for (
-      const pair of this.#contents.alike(bits, (done) => {
-        signal?.throwIfAborted();
-        onProgress?.("comparing", done, total);
-      })
-    ) {
-      if ("lower" in pair) leaks.push(pair);
-      else twins.push(pair);
-    }
-    for (const { id, other, bits } of twins) {
-      const [index, before] = [this.#firstOfContent.at(id), this.#firstOfContent.at(other)];
-      // An edited picture looks like the one before, and belongs to it.
-      if (index >= this.source.count || index === before) continue;
-      const { name, ...field } = await this.#nameOf(index, id);
-      const place = this.#placeOf(before);
-      const message = `${name} looks like an image of ${place} (${bits} of 256 bits differ)`;
-      const check = new RecordCheck(this.source, index, this.source.where(index));
-      this.#tell([check.finding("near-duplicate", message, { other: place, ...field })]);
-    }
-    await this.#tellLeaks(leaks);
-  }
-
-  /** One finding for each record on the training side. */
-  async #tellLeaks(leaks: readonly Leak[]): Promise<void> {
-    const wanted = new Set(leaks.flatMap(({ lower, higher }) => [lower, higher]));
-    const users = this.#contents.usersOf(wanted);
-    this.#countLeaks(leaks, users);
-    for (const { lower, lowerGroup, higher, higherGroup, bits } of leaks) {
-      const far = users.get(higher)!.find(({ group }) => group === higherGroup)!;
-      const other = this.#placeOf(far.record);
-      const near = users.get(lower)!.filter(({ group, record }) =>
-        group === lowerGroup && record < this.source.count
-      );
-      for (const { record } of near) {
-        this.options.signal?.throwIfAborted();
-        const { name, ...field } = await this.#nameOf(record, lower);
-        const check = new RecordCheck(this.source, record, this.source.where(record));
-        const kind = bits !== undefined
-          ? "near-leak"
-          : this.#contents.isText(lower)
-          ? "text-leak"
-          : "leak";
-        const sides = `${GROUPS[lowerGroup]} and ${GROUPS[higherGroup]}`;
-        const message = bits === undefined
-          ? `${name} is in ${sides}: also in ${other}`
-          : `${name} looks the same in ${sides}: like an image of ${other} ` +
-            `(${bits} of 256 bits differ)`;
-        this.#tell([check.finding(kind, message, { other, ...field })]);
-      }
-    }
-  }
-
-  #countLeaks(
-    leaks: readonly Leak[],
-    users: Map<number, { record: number; group: number }[]>,
-  ): void {
-    const ofImages = leaks.filter(({ lower }) => !this.#contents.isText(lower));
-    const pairs = Map.groupBy(
-      ofImages,
-      ({ lowerGroup, higherGroup }) => `${lowerGroup} ${higherGroup}`,
-    );
-    for (const pair of pairs.values()) {
-      const { lowerGroup, higherGroup, bits } = pair[0];
-      const recordsOf = (ids: number[], wanted: number) => {
-        const uses = [...new Set(ids)].flatMap((id) => users.get(id)!);
-        return new Set(uses.filter(({ group }) => group === wanted).map(({ record }) => record))
-          .size;
-      };
-      const lower = pair.map((leak) => leak.lower);
-      this.#leaks.push({
-        splits: [GROUPS[lowerGroup], GROUPS[higherGroup]],
-        same: bits === undefined,
-        images: new Set(lower).size,
-        records: [
-          recordsOf(lower, lowerGroup),
-          recordsOf(pair.map((leak) => leak.higher), higherGroup),
-        ],
-      });
-    }
+  /** What was seen, for what is told of two records. */
+  #seen(): Seen {
+    const { signal } = this.options;
+    return {
+      source: this.source,
+      contents: this.#contents,
+      firstOf: (content) => this.#firstOfContent.at(content),
+      placeOf: (record) => this.#placeOf(record),
+      nameOf: (record, content) => this.#nameOf(record, content),
+      tell: (finding) => this.#tell([finding]),
+      ...(signal ? { signal } : {}),
+    };
   }
 
   /** What a record calls an image and its field; "its text" if the content is no image. */
