@@ -60,6 +60,7 @@ export async function saveSession(
     state,
     adaptersOnly,
     texts,
+    ...(opened.autoencoder ? { autoencoder: opened.autoencoder.parameters } : {}),
     ...(shared ? { shared } : {}),
   });
   if (!record) {

@@ -32,7 +32,7 @@ export const tiny: Preset = {
       {
         ...TINY,
         name: "foundation",
-        steps: 160,
+        steps: 320,
         learningRate: 1e-3,
         warmup: 20,
         mix: { t2i: 25, i2t: 75, interleaved: 0, text: 5 },
@@ -41,7 +41,7 @@ export const tiny: Preset = {
       {
         ...TINY,
         name: "instruction",
-        steps: 120,
+        steps: 200,
         learningRate: 5e-4,
         warmup: 5,
         mix: { t2i: 45, i2t: 40, interleaved: 10, text: 5 },
@@ -50,7 +50,7 @@ export const tiny: Preset = {
       {
         ...TINY,
         name: "unified",
-        steps: 80,
+        steps: 120,
         learningRate: 2e-4,
         schedule: "cosine",
         warmup: 5,
@@ -58,8 +58,8 @@ export const tiny: Preset = {
         freeze: ["autoencoder.*", "vit.*"],
       },
     ],
-    validate: { every: 60, samples: 32, generate: 4, ask: 16 },
-    save: { every: 60, keep: 3 },
+    validate: { every: 80, samples: 32, generate: 4, ask: 16 },
+    save: { every: 80, keep: 3 },
   },
   origins: [],
 };
