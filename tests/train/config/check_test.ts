@@ -58,12 +58,12 @@ const CASES: [name: string, set: string[], finding: string, facts?: ConfigFacts]
   ],
   [
     "a warm-up longer than its stage",
-    ["stages.0.warmup=161"],
+    ["stages.0.warmup=161", "stages.0.steps=160"],
     "error stages.foundation.warmup: the warm-up is 161 steps, the stage 160",
   ],
   [
     "a falling rate with no step left after the warm-up",
-    ["stages.2.warmup=80"],
+    ["stages.2.warmup=80", "stages.2.steps=80"],
     "error stages.unified.warmup: the warm-up is 80 steps, the stage 80",
   ],
   [
@@ -120,7 +120,7 @@ const CASES: [name: string, set: string[], finding: string, facts?: ConfigFacts]
   [
     "nothing to validate on",
     ["data.validation=[]"],
-    "error data.validation: there is nothing to validate on every 60 steps",
+    "error data.validation: there is nothing to validate on every 80 steps",
   ],
   [
     "two sources of one name",
