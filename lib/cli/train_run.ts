@@ -38,6 +38,7 @@ export async function trainRun(
   }
   const started = performance.now();
   let last: TrainStep | undefined;
+  const none = { number: 0, total: settings.values.stages.reduce((n, s) => n + s.steps, 0) };
   try {
     await surviveLoss(async ({ number: earlier }) => {
       const again = earlier > 0;
@@ -54,7 +55,7 @@ export async function trainRun(
           argv: Deno.args,
           onNote: (text) => progress.note(text),
           onStage: (text) =>
-            last && progress.update(stateOf(last, settings.values.name, gpu, text)),
+            progress.update(stateOf(last ?? none, settings.values.name, gpu, text)),
         });
         for await (const step of steps) {
           last = step;
@@ -121,18 +122,21 @@ function show(
   progress.note(`step ${step.number}, held out: ${parts.join(", ")}`);
 }
 
-function stateOf(step: TrainStep, name: string, gpu: Gpu, doing?: string) {
+/** A step, or where a training stands before its first one. */
+type Shown = Pick<TrainStep, "number" | "total"> & Partial<TrainStep>;
+
+function stateOf(step: Shown, name: string, gpu: Gpu, doing?: string) {
   const { liveBytes, budgetBytes } = gpu.buffers;
   const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
   return {
-    label: `${name}  ${step.stage}`,
+    label: step.stage ? `${name}  ${step.stage}` : name,
     step: step.number,
     total: step.total,
     fields: {
       ...(step.text === undefined ? {} : { text: step.text }),
       ...(step.flow === undefined ? {} : { flow: step.flow }),
-      grad: step.norm,
-      "tok/s": step.tokensPerSecond,
+      ...(step.norm === undefined ? {} : { grad: step.norm }),
+      ...(step.tokensPerSecond === undefined ? {} : { "tok/s": step.tokensPerSecond }),
       gpu: `${gigabytes(liveBytes)}/${gigabytes(budgetBytes)} GB`,
       ...(doing ? { "": doing } : {}),
     },
