@@ -25,14 +25,14 @@ export async function replayBatch(
     print(`weights: ${facts.checkpoint}`);
     print(`samples: ${facts.samples.join("; ")}`);
     print(`losses now: text ${text ?? "none"}, flow ${flow ?? "none"}`);
-    const bad = sites.findIndex(({ norm }) => !Number.isFinite(norm));
+    const bad = sites.findIndex(({ finite }) => !finite);
     if (weights.length > 0) print(list("weights that are not finite", weights));
     if (bad < 0) print("every value of the forward pass is finite");
     else {
       const around = sites.slice(Math.max(0, bad - 3), bad + 3);
       print(list("first value that is not finite, with those around it", around));
     }
-    const lost = gradients.filter(({ norm }) => !Number.isFinite(norm));
+    const lost = gradients.filter(({ finite }) => !finite);
     print(
       lost.length === 0
         ? list("largest gradients", gradients.toSorted((a, b) => b.norm - a.norm))
@@ -44,9 +44,9 @@ export async function replayBatch(
 }
 
 function list(title: string, values: readonly Measured[]): string {
-  const rows = values.slice(0, LISTED).map(({ name, norm }) => ({
+  const rows = values.slice(0, LISTED).map(({ name, norm, finite }) => ({
     name,
-    norm: Number.isFinite(norm) ? norm.toPrecision(4) : String(norm),
+    norm: !finite ? "not finite" : Number.isFinite(norm) ? norm.toPrecision(4) : "above 1.8e19",
   }));
   const more = values.length > LISTED ? `\n… and ${values.length - LISTED} more` : "";
   return `\n${title}\n${tableText(rows)}${more}`;

@@ -1,10 +1,11 @@
 // Looks at a batch that stopped a run: with the weights it met, where does the first number stop being finite?
 
-import { backward } from "../autograd.ts";
+import { backward, noGrad } from "../autograd.ts";
 import { InputError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Site } from "../nn/site.ts";
 import { sumSquares } from "../ops/global_norm.ts";
+import { scale } from "../ops/unary.ts";
 import { readHeader } from "../study/run_folder.ts";
 import { readAll, type Tensor, tidy } from "../tensor.ts";
 import { openSnapshot } from "../train/checkpoint/open.ts";
@@ -14,10 +15,11 @@ import { readReplay, type Replay } from "../train/replay.ts";
 import { openTrainModel } from "./model.ts";
 import { restoreWeights } from "./snapshot.ts";
 
-/** A value with its L2 norm. */
+/** A value with its L2 norm, which may be beyond f32 though every number of it is finite. */
 export interface Measured {
   name: string;
   norm: number;
+  finite: boolean;
 }
 
 /** What a second look at a batch found. */
@@ -54,27 +56,22 @@ export async function examine(gpu: Gpu, path: string): Promise<Examination> {
   const snapshot = await openSnapshot(`${run}/${checkpoint}`);
   try {
     await restoreWeights(snapshot, model, opened.adaptersOnly);
-    const seen: [string, Tensor][] = [];
+    const seen: Squares[] = [];
     const site: Site = (name, x) => {
-      seen.push([name, tidy(() => sumSquares([x])).keep()]);
+      seen.push(squaresOf(name, x));
       return x;
     };
     const { losses, gradients } = tidy(() => {
       const { text, flow, total } = objectiveLoss(model, replay.objective, site);
       const found = backward(total);
       const names = new Map([...model.parameters.entries()].map(([name, t]) => [t, name]));
-      const gradients = [...found].map(([tensor, gradient]): [string, Tensor] => [
-        names.get(tensor)!,
-        sumSquares([gradient]),
-      ]);
+      const gradients = [...found].map(([t, gradient]) => squaresOf(names.get(t)!, gradient));
       const losses = { ...(text ? { text } : {}), ...(flow ? { flow } : {}) };
       for (const gradient of found.values()) gradient.dispose();
       return { losses, gradients };
     });
-    const held = [...model.parameters.entries()].map(([name, tensor]): [string, Tensor] => [
-      name,
-      tidy(() => sumSquares([tensor])).keep(),
-    ]);
+    const held = [...model.parameters.entries()].filter(([, { dtype }]) => dtype === "f32")
+      .map(([name, tensor]) => squaresOf(name, tensor));
     const named = Object.entries(losses) as ["text" | "flow", Tensor][];
     const values = await readAll(named.map(([, tensor]) => tensor));
     const result: Examination = {
@@ -82,7 +79,7 @@ export async function examine(gpu: Gpu, path: string): Promise<Examination> {
       ...Object.fromEntries(named.map(([name], i) => [name, values[i][0]])),
       sites: await norms(seen),
       gradients: await norms(gradients),
-      weights: (await norms(held)).filter(({ norm }) => !Number.isFinite(norm)),
+      weights: (await norms(held)).filter(({ finite }) => !finite),
     };
     for (const [, tensor] of named) tensor.dispose();
     return result;
@@ -92,9 +89,31 @@ export async function examine(gpu: Gpu, path: string): Promise<Examination> {
   }
 }
 
+/** Sums of a value's squares: as it is, and so small that only what is not finite makes the sum so. */
+interface Squares {
+  name: string;
+  sums: [plain: Tensor, small: Tensor];
+}
+
+/** The largest f32 times this, squared, is far from the largest f32. */
+const SMALL = 1e-24;
+
+function squaresOf(name: string, x: Tensor): Squares {
+  const sums = tidy(() =>
+    noGrad(() => [sumSquares([x]), sumSquares([scale(x.alias(), SMALL)])] as [Tensor, Tensor])
+  );
+  for (const sum of sums) sum.keep();
+  return { name, sums };
+}
+
 /** Reads squares back and gives them up. */
-async function norms(squares: [string, Tensor][]): Promise<Measured[]> {
-  const values = await readAll(squares.map(([, tensor]) => tensor));
-  for (const [, tensor] of squares) tensor.dispose();
-  return squares.map(([name], i) => ({ name, norm: Math.sqrt(values[i][0]) }));
+async function norms(squares: readonly Squares[]): Promise<Measured[]> {
+  const tensors = squares.flatMap(({ sums }) => sums);
+  const values = await readAll(tensors);
+  for (const tensor of tensors) tensor.dispose();
+  return squares.map(({ name }, i) => ({
+    name,
+    norm: Math.sqrt(values[2 * i][0]),
+    finite: Number.isFinite(values[2 * i + 1][0]),
+  }));
 }

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { NumericsError } from "../../lib/errors.ts";
+import { examine } from "../../lib/session/examine.ts";
 import { readRun } from "../../lib/study/read_run.ts";
 import { readReplay } from "../../lib/train/replay.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
@@ -42,6 +43,11 @@ Deno.test(
       assert.equal(objective.inputs.packed.sampleLens.length, 2);
       assert.ok(facts.samples[0].includes("phantoms"), facts.samples[0]);
       assert.equal(readRun(run).sessions[0].exitCode, 5);
+      const looked = await examine(gpu, file);
+      assert.deepEqual(looked.weights, [], "the weights before it are finite");
+      const where = looked.sites.findIndex(({ finite }) => !finite);
+      assert.ok(where > 0, "a look at the batch finds where numbers stop being finite");
+      assert.equal(Number.isFinite(looked.text), false);
 
       // A run that ends with the step before has the same state: nothing of the bad step is in it.
       const short = `${dir}/study/short/seed-0`;
