@@ -7,6 +7,7 @@ import type { Gpu } from "../../lib/gpu/device.ts";
 import { saveModelFolder } from "../../lib/infer/save_folder.ts";
 import { warmStart } from "../../lib/model/checkpoint.ts";
 import { initModel } from "../../lib/model/init.ts";
+import type { UniMedVLConfig } from "../../lib/model/config.ts";
 import type { UniMedVL } from "../../lib/model/unimedvl.ts";
 import { nameInReference } from "../../lib/model/weights.ts";
 import { AdamW } from "../../lib/train/adamw.ts";
@@ -27,9 +28,7 @@ export async function makeBase(
   options: { signal: AbortSignal; onStep: (record: StepRecord) => void },
 ): Promise<void> {
   const { config, demo, phantoms, tokenizer, general, pack } = data;
-  const model = initModel(gpu, config, demo.seed);
-  await warmStart(model, TINY);
-  await takeKnownWords(model, phantoms.tokenizer.size);
+  const model = await widerTiny(gpu, config, phantoms.tokenizer.size, demo.seed);
   const real = batches(general.train, tokenizer, { count: 8, most: 4, key: ["base"] });
   const optimizer = new AdamW(model.parameters);
   const loop = trainLoop(model, optimizer, {
@@ -60,6 +59,23 @@ export async function makeBase(
   const draw = { steps: demo.gate.points, shift: phantoms.shift, textGuidance: 1 };
   await saveModelFolder(dir, model, tokenizer, draw);
   model.dispose();
+}
+
+/**
+ * experiments/tiny with a larger token table; what is new is drawn.
+ *
+ * @param known entries of tiny's vocabulary, which begin the larger one
+ */
+export async function widerTiny(
+  gpu: Gpu,
+  config: UniMedVLConfig,
+  known: number,
+  seed: number,
+): Promise<UniMedVL> {
+  const model = initModel(gpu, config, seed);
+  await warmStart(model, TINY);
+  await takeKnownWords(model, known);
+  return model;
 }
 
 /** Rows of the token tables that tiny has: special tokens and words of phantoms, under the same ids. */

@@ -103,7 +103,7 @@ function show(
   emit({ event: "step", ...plain });
   progress.update(stateOf(step, name, gpu));
   if (!validation) return;
-  const { text, flow, answers, drawings } = validation;
+  const { text, flow, answers, drawings, lowest } = validation;
   const right = answers.filter(({ correct }) => correct).length;
   emit({
     event: "held out",
@@ -113,11 +113,13 @@ function show(
     right,
     asked: answers.length,
     drawn: drawings.length,
+    lowest: lowest ?? false,
   });
   const parts = [
     text === undefined ? "" : `text ${text.toFixed(3)}`,
     flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
     answers.length === 0 ? "" : `${right} of ${answers.length} answers right`,
+    lowest ? "the lowest so far" : "",
   ].filter(Boolean);
   progress.note(`step ${step.number}, held out: ${parts.join(", ")}`);
 }

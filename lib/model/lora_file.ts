@@ -116,14 +116,21 @@ export async function saveLora(
     name,
     { dtype: "F32", shape: tensors[i].shape, data: values[i] },
   ]);
-  await writeSafetensors(path, written, {
-    ...metadata,
+  await writeSafetensors(path, written, { ...metadata, ...await loraMetadata(model, lora) });
+}
+
+/** What the header of a file with a model's adapters says, without which they mean nothing. */
+export async function loraMetadata(
+  model: Pick<UniMedVL, "parameters">,
+  { rank, alpha, targets, layers }: LoraInfo,
+): Promise<Record<string, string>> {
+  return {
     format: FORMAT,
-    rank: String(lora.rank),
-    alpha: String(lora.alpha),
-    targets: JSON.stringify(lora.targets),
-    base: await modelDigest(model, lora.layers),
-  });
+    rank: String(rank),
+    alpha: String(alpha),
+    targets: JSON.stringify(targets),
+    base: await modelDigest(model, layers),
+  };
 }
 
 const HELP = "give a file that saveLora wrote";

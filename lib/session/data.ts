@@ -7,6 +7,7 @@ import {
   type LoaderState,
   openLoader,
 } from "../data/training/loader.ts";
+import { excludeRecords, readExclusions } from "../data/training/exclusions.ts";
 import { openSource } from "../data/training/open_source.ts";
 import type { Task } from "../data/training/record.ts";
 import type { RecordSource } from "../data/training/source.ts";
@@ -25,9 +26,16 @@ export type OpenSources = { source: RecordSource; weight?: number }[];
 export async function openSources(configs: readonly SourceConfig[]): Promise<OpenSources> {
   const sources: OpenSources = [];
   try {
-    for (const { name, path, format, split, weight } of configs) {
-      const source = await openSource(path, { name, format, ...(split ? { split } : {}) });
+    for (const { name, path, format, split, weight, exclude, images } of configs) {
+      const source = await openSource(path, {
+        name,
+        format,
+        ...(split ? { split } : {}),
+        ...(images === null ? {} : { images }),
+      });
       sources.push({ source, ...(weight === null ? {} : { weight }) });
+      if (exclude === null) continue;
+      sources.at(-1)!.source = excludeRecords(source, await readExclusions(exclude));
     }
   } catch (cause) {
     closeSources(sources);

@@ -2,16 +2,18 @@
 
 import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
-import { EXIT, UsageError } from "../errors.ts";
+import { EXIT, InputError, UsageError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { ResolvedConfig } from "../study/config.ts";
 import { AdamW } from "../train/adamw.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
+import { nameCheckpoint } from "../train/checkpoint/names.ts";
 import { openSnapshot } from "../train/checkpoint/open.ts";
 import { cleanUp } from "../train/checkpoint/retention.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import { GradientReducer } from "../train/reduce.ts";
 import { Shards } from "../train/shards.ts";
+import { BEST } from "./best.ts";
 import { closeSources, dataDigest, type OpenSources, openSources } from "./data.ts";
 import { openTrainModel, type TrainModel } from "./model.ts";
 import { TrainRecord } from "./record.ts";
@@ -91,12 +93,23 @@ export async function openSession(
       state = await restoreSnapshot(snapshot, model, optimizer, { adaptersOnly, isOwn });
       checkProcesses(state, comm, options.run);
       snapshot.close();
+      if (record && config.save.best && state.best) await nameBest(options, state.best.step);
     }
     const parts = { opened, optimizer, sources, heldOutSources, record, mayTrain, group };
     return { parts, state };
   } catch (cause) {
     for (const run of undo.reverse()) run();
     throw cause;
+  }
+}
+
+/** The name `best` as the state has it: it is given after a save, before which a process may have been killed. */
+async function nameBest({ run, onNote }: TrainOptions, step: number): Promise<void> {
+  try {
+    await nameCheckpoint(run, BEST, step);
+  } catch (cause) {
+    if (!(cause instanceof InputError)) throw cause;
+    onNote?.(`step ${step} had the lowest held-out loss so far, but its checkpoint is gone`);
   }
 }
 

@@ -3,6 +3,7 @@
 import { TASKS } from "../data/training/record.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { encodePng, type Picture, strip } from "../show/png.ts";
+import { EXIT, LabError } from "../errors.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
 import { sha256 } from "../study/provenance.ts";
 import type { CheckpointRow } from "../study/run_rows.ts";
@@ -21,6 +22,7 @@ export const ANSWERS = "held-out-answers";
 const FREE = [
   "save.every",
   "save.keep",
+  "save.best",
   "log.every",
   "data.workers",
   "data.prefetch",
@@ -29,6 +31,7 @@ const FREE = [
   "validate.samples",
   "validate.generate",
   "validate.ask",
+  "validate.patience",
 ];
 
 /** A run as the trainer writes it. */
@@ -167,4 +170,23 @@ export class TrainRecord {
   close(end: { exitCode: number; reason: string }): void {
     this.#run.close(end);
   }
+}
+
+/** Why a training is over: all steps were made, or more would not help. */
+export const [FINISHED, GAVE_UP] = ["finished", "no lower held-out loss"];
+
+/** How a session ended, from what ended it. @param over why the training is over; false if it is not */
+export function endOf(
+  failure: unknown,
+  over: string | false,
+  signal: AbortSignal | undefined,
+): { exitCode: number; reason: string } {
+  const cause = failure ?? (over ? undefined : signal?.reason);
+  if (cause === undefined) return { exitCode: EXIT.done, reason: over || "left" };
+  const exitCode = cause instanceof LabError
+    ? cause.exitCode
+    : failure === undefined
+    ? EXIT.interrupted
+    : EXIT.fault;
+  return { exitCode, reason: cause instanceof Error ? cause.message : String(cause) };
 }

@@ -2,7 +2,7 @@
 
 import type { Communicator } from "../comm/communicator.ts";
 import type { LoaderState } from "../data/training/loader.ts";
-import { saveLora } from "../model/lora_file.ts";
+import { loraMetadata, saveLora } from "../model/lora_file.ts";
 import { planSnapshot } from "../train/checkpoint/snapshot.ts";
 import { writeCheckpoint } from "../train/checkpoint/write.ts";
 import { checkSameWeights } from "../train/ranks.ts";
@@ -61,6 +61,7 @@ export async function saveSession(
     adaptersOnly,
     texts,
     ...(opened.autoencoder ? { autoencoder: opened.autoencoder.parameters } : {}),
+    ...(model.lora ? { adapterMetadata: await loraMetadata(model, model.lora) } : {}),
     ...(shared ? { shared } : {}),
   });
   if (!record) {

@@ -4,13 +4,16 @@
 import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
 import type { LoadedBatch, Loader, LoaderState } from "../data/training/loader.ts";
-import { EXIT, LabError, NumericsError } from "../errors.ts";
+import { NumericsError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
+import { nameCheckpoint } from "../train/checkpoint/names.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import { DivergenceWatch } from "../train/guards.ts";
+import { BEST, Best } from "./best.ts";
 import { closeSources, stageLoader } from "./data.ts";
 import { HeldOutData } from "./held_out.ts";
+import { look } from "./look.ts";
 import { openSession, type SessionParts } from "./open_session.ts";
 import {
   noneDrawn,
@@ -19,6 +22,7 @@ import {
   releasePending,
   sumWindow,
 } from "./pending_steps.ts";
+import { endOf, FINISHED, GAVE_UP } from "./record.ts";
 import { saveReplays, saveSession } from "./save_session.ts";
 import type { Drawn, TrainState } from "./snapshot.ts";
 import { enterStage, rateAt, spansOf, stageAt, type StageSpan } from "./stages.ts";
@@ -48,6 +52,7 @@ export class Session {
   readonly #begun: number;
   #skipped: TrainState["skipped"];
   #heldOut: HeldOutData | undefined;
+  readonly #best: Best;
   #failed = false;
   /** Set once any process was asked to stop. */
   #stopAsked = false;
@@ -66,6 +71,7 @@ export class Session {
     this.#drawn = state?.drawn ?? noneDrawn();
     this.#tokens = this.#tokensBefore = state?.tokens ?? 0;
     this.#skipped = state?.skipped ?? { inARow: 0, ever: 0 };
+    this.#best = new Best(state?.best);
     this.#watch = new DivergenceWatch(
       { factor: guards.divergenceFactor, window: guards.divergenceWindow },
       state?.divergence,
@@ -91,9 +97,13 @@ export class Session {
     return this.#comm.size > 1 ? this.#stopAsked : this.options.signal?.aborted ?? false;
   }
 
-  /** True once every step was made. */
+  /** True once every step was made, or the held-out loss was not lower for as long as the config waits. */
   get done(): boolean {
-    return this.#made >= this.#spans.at(-1)!.to;
+    return this.#made >= this.#spans.at(-1)!.to || this.#gaveUp;
+  }
+
+  get #gaveUp(): boolean {
+    return this.#best.isOver(this.settings.values.validate.patience);
   }
 
   /** Makes the next step; gives out what was read back meanwhile, seldom each step by itself. */
@@ -130,7 +140,9 @@ export class Session {
       throw cause;
     } finally {
       releasePending(this.#pending);
-      record?.close(endOf(failure, this.done, this.options.signal));
+      record?.close(
+        endOf(failure, this.done && (this.#gaveUp ? GAVE_UP : FINISHED), this.options.signal),
+      );
       await this.#loader?.close();
       this.#heldOut?.close();
       closeSources(sources);
@@ -236,14 +248,20 @@ export class Session {
       await this.#stop(bad);
     }
     const last = steps.at(-1);
-    if (due.looks && last && this.#heldOut) {
-      this.options.onStage?.("looking at held-out data");
-      last.validation = await this.#heldOut.look(this.#span!.stage, this.options.signal);
-      await record?.validation(last.number, last.validation, this.#span!.stage);
-    }
-    if (due.saves) {
+    const { save, validate } = this.settings.values;
+    const lowest = due.looks && last !== undefined && await look(last, {
+      stage: this.#span!.stage,
+      validate,
+      heldOut: this.#heldOut,
+      best: this.#best,
+      comm: this.#comm,
+      record,
+      options: this.options,
+    });
+    if (due.saves || lowest && save.best || due.looks && this.done) {
       const path = await this.#save();
       if (last && path) last.checkpoint = path;
+      if (record && lowest && save.best) await nameCheckpoint(this.options.run, BEST, this.#made);
     }
     for (const step of steps) yield step;
   }
@@ -307,6 +325,7 @@ export class Session {
         divergence: this.#watch.state(),
         skipped: { ...this.#skipped },
         tokens: this.#tokens,
+        ...(this.#best.state ? { best: this.#best.state } : {}),
         tuned: this.gpu.tuned as unknown as Json,
       };
       const path = await saveSession(this.parts, state, {
@@ -327,18 +346,3 @@ const loaderAt = ({ loaders }: TrainState, rank: number): LoaderState => ({
 });
 
 const lossOf = ({ text = 0, flow = 0 }: TrainStep) => text + flow;
-
-function endOf(
-  failure: unknown,
-  done: boolean,
-  signal: AbortSignal | undefined,
-): { exitCode: number; reason: string } {
-  const cause = failure ?? (done ? undefined : signal?.reason);
-  if (cause === undefined) return { exitCode: EXIT.done, reason: done ? "finished" : "left" };
-  const exitCode = cause instanceof LabError
-    ? cause.exitCode
-    : failure === undefined
-    ? EXIT.interrupted
-    : EXIT.fault;
-  return { exitCode, reason: cause instanceof Error ? cause.message : String(cause) };
-}

@@ -5,6 +5,7 @@ import { InputError } from "../errors.ts";
 import { AUTOENCODER_FILE } from "../model/checkpoint_files.ts";
 import { LORA_PREFIX } from "../model/lora.ts";
 import { ownConfigText } from "../model/own_config.ts";
+import type { BestState } from "./best.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { nameInReference } from "../model/weights.ts";
@@ -36,6 +37,8 @@ export interface TrainState {
   /** Steps that changed nothing since the last that did, and since the start. */
   skipped: { inARow: number; ever: number };
   tokens: number;
+  /** The lowest held-out loss; absent until one was measured. */
+  best?: BestState;
   /** Kernel choices measured on the adapter, pinned for the run: another choice sums in another order. */
   tuned: Json;
 }
@@ -55,6 +58,8 @@ export interface SnapshotParts {
   adaptersOnly: boolean;
   /** Of the base: not trained, but a folder without it could not draw. */
   autoencoder?: Parameters;
+  /** The header of the file with the adapters, which makes it usable by itself. */
+  adapterMetadata?: Readonly<Record<string, string>>;
   /** Reads what ranks share out, by the optimizer's names: it stands in for the optimizer's own tensors. */
   shared?: ReadonlyMap<string, TensorEntry["read"]>;
   /** More text files of the folder, such as the vocabulary. */
@@ -63,7 +68,8 @@ export interface SnapshotParts {
 
 /** The files of a checkpoint; tensors are read back one at a time as they are written. */
 export function snapshotOf(
-  { model, optimizer, state, adaptersOnly, autoencoder, texts, shared }: SnapshotParts,
+  { model, optimizer, state, adaptersOnly, adapterMetadata, autoencoder, texts, shared }:
+    SnapshotParts,
 ): Snapshot {
   const weights = [...model.parameters.entries()]
     .filter(([name]) => adaptersOnly ? name.startsWith(LORA_PREFIX) : true);
@@ -83,6 +89,7 @@ export function snapshotOf(
     {
       name: adaptersOnly ? ADAPTER : WEIGHTS,
       tensors: weights.map(([name, tensor]) => entry(fileName(name), tensor)),
+      ...(adapterMetadata ? { metadata: adapterMetadata } : {}),
     },
     { name: AVERAGE, tensors: averages },
     { name: MOMENTS, tensors: moments },

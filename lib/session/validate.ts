@@ -49,6 +49,8 @@ export interface Validation {
   flow?: number;
   answers: HeldOutAnswer[];
   drawings: HeldOutDrawing[];
+  /** True if its loss is the stage's lowest so far. */
+  lowest?: boolean;
 }
 
 /** Takes batches until they have `samples` samples, or one more batch would be the first again. */

@@ -20,7 +20,12 @@ export interface Snapshot {
   /** Steps done. */
   step: number;
   /** Safetensors files, such as `model.safetensors`, `ema.safetensors`, `optimizer.safetensors`. */
-  files: readonly { name: string; tensors: readonly TensorEntry[] }[];
+  files: readonly {
+    name: string;
+    tensors: readonly TensorEntry[];
+    /** The header's `__metadata__`. Default: the format of PyTorch. */
+    metadata?: Readonly<Record<string, string>>;
+  }[];
   /** Scheduler, counters, loader, curriculum, kernel choices: JSON values only. */
   state: object;
   /** More files, by name: `config.json` and the like, which make the folder usable as a model. Default: none. */
@@ -53,7 +58,7 @@ export interface PlannedSnapshot {
  */
 export function planSnapshot({ files, state, texts = {} }: Snapshot): PlannedSnapshot {
   const seen = new Set<string>();
-  const planned = files.map(({ name, tensors }) => {
+  const planned = files.map(({ name, tensors, metadata = { format: "pt" } }) => {
     if (!/^[a-z0-9_-]+\.safetensors$/.test(name) || seen.has(name)) {
       throw new TypeError(`Cannot save ${JSON.stringify(name)}: the name is unfit or used twice`);
     }
@@ -61,7 +66,7 @@ export function planSnapshot({ files, state, texts = {} }: Snapshot): PlannedSna
     const sorted = [...tensors].sort((a, b) =>
       ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype] || (a.name < b.name ? -1 : 1)
     );
-    return { name, tensors: sorted, ...planSafetensors(sorted, { format: "pt" }) };
+    return { name, tensors: sorted, ...planSafetensors(sorted, metadata) };
   });
   checkJson(state, "state");
   const text = new TextEncoder().encode(JSON.stringify(state, null, 2) + "\n");

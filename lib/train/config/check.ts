@@ -110,6 +110,13 @@ function checkData({ data, tokenizer }: TrainConfig, report: Report): void {
     const help = "give each its own name: it is the key of its random order";
     report("error", `data.${list}`, `two sources are named ${twice}`, help);
   }
+  for (const list of ["sources", "validation"] as const) {
+    data[list].forEach(({ images, format }, i) => {
+      if (images === null || ["auto", "unimedvl", "vlm"].includes(format)) return;
+      const help = "set it to null: only paths in JSONL start from it";
+      report("error", `data.${list}.${i}.images`, `${format} names no images by path`, help);
+    });
+  }
   const foreign = data.sources.find(({ path, format }) =>
     !/^phantoms(\?|$)/.test(path) && format !== "phantoms"
   );
@@ -118,7 +125,7 @@ function checkData({ data, tokenizer }: TrainConfig, report: Report): void {
       "warning",
       "tokenizer.words",
       `the words of the phantoms will hardly be those of ${foreign.path}`,
-      "give the words of your texts as a JSON list in a file",
+      'give a file with {"type": "words", "words": [those of your texts]}',
     );
   }
 }
@@ -144,7 +151,22 @@ function checkBatch({ batch }: TrainConfig, report: Report): void {
   }
 }
 
-function checkValidation({ validate, data }: TrainConfig, report: Report): void {
+function checkValidation(
+  { validate, data, save, stages }: TrainConfig,
+  report: Report,
+): void {
+  if (validate.every === 0 && (save.best || validate.patience !== null)) {
+    const path = save.best ? "save.best" : "validate.patience";
+    report("error", path, "nothing is ever validated", "set validate.every to a number of steps");
+  }
+  if (validate.patience !== null && stages.length > 1) {
+    report(
+      "error",
+      "validate.patience",
+      `it ends the training, and there are ${stages.length} stages`,
+      "set it to null, or train the stages one by one",
+    );
+  }
   if (validate.every > 0 && data.validation.length === 0) {
     report(
       "error",

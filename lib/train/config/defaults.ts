@@ -18,8 +18,8 @@ export const DEFAULTS = {
   accumulate: 1,
   optimizer: { beta1: 0.9, beta2: 0.95, epsilon: 1e-15, weightDecay: 0, clip: 1 },
   activationCheckpointing: { decoder: false, vit: false, connector: false },
-  validate: { every: 0, samples: 32, generate: 0, ask: 0 },
-  save: { every: 100, keep: 3 },
+  validate: { every: 0, samples: 32, generate: 0, ask: 0, patience: null },
+  save: { every: 100, keep: 3, best: false },
   log: { every: 1 },
   guards: { nonFinite: "stop", mostSkipped: 3, divergenceFactor: 3, divergenceWindow: 50 },
   lora: null,
@@ -48,6 +48,8 @@ export const SOURCE_DEFAULTS = {
   format: "auto",
   weight: null,
   split: "train",
+  exclude: null,
+  images: null,
 } as const satisfies Deep<SourceConfig>;
 
 /** Defaults of one source of validation records. */

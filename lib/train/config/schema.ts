@@ -40,6 +40,12 @@ const SOURCE = z.strictObject({
   split: z.enum(["train", "val", "test"]).nullable().describe(
     "Only records of this split; records without one count as train. null: all records",
   ),
+  exclude: z.string().min(1).nullable().describe(
+    "List of records to leave out, as deno task data check --fix writes it. null: none are",
+  ),
+  images: z.string().min(1).nullable().describe(
+    "unimedvl, vlm: folder that image paths start from. null: the folder with the file",
+  ),
 });
 
 const MODEL = z.strictObject({
@@ -60,7 +66,7 @@ const MODEL = z.strictObject({
 const TOKENIZER = z.strictObject({
   kind: z.enum(["words", "qwen2"]).describe("Whole words for small models, or Qwen2's byte pairs"),
   words: z.string().min(1).nullable().describe(
-    "words: JSON file with the list of words. null: the words of the phantoms",
+    'words: file with {"type": "words", "words": [a list of texts]}, as words.json of a small model. null: that of the checkpoint, else the words of the phantoms',
   ),
   dir: z.string().min(1).nullable().describe(
     "qwen2: folder with vocab.json and merges.txt. null: the checkpoint's folder",
@@ -166,6 +172,9 @@ const VALIDATE = z.strictObject({
   samples: count().describe("Samples of the validation loss"),
   generate: z.int().min(0).describe("Images drawn at each validation; 0: none"),
   ask: z.int().min(0).describe("Questions answered at each validation; 0: none"),
+  patience: count().nullable().describe(
+    "End the training after this many validations in a row whose loss is not the lowest. null: never",
+  ),
 });
 
 const GUARDS = z.strictObject({
@@ -209,6 +218,9 @@ export const TRAIN_CONFIG = z.strictObject({
   save: z.strictObject({
     every: count().describe("Updates between checkpoints; the last update is always saved"),
     keep: count().describe("Newest checkpoints kept"),
+    best: z.boolean().describe(
+      'Also save after a validation whose loss is the stage\'s lowest, and keep it as "best"',
+    ),
   }).describe("Checkpoints"),
   log: z.strictObject({
     every: count().describe("Updates between rows of metrics"),

@@ -148,6 +148,26 @@ const CASES: [name: string, set: string[], finding: string, facts?: ConfigFacts]
     "error tokenizer: it has 129 entries, the model's table 128",
     { ...MODEL, vocabulary: 129 },
   ],
+  [
+    "a best checkpoint of no validation",
+    ["validate.every=0", "save.best=true"],
+    "error save.best: nothing is ever validated",
+  ],
+  [
+    "patience without a validation",
+    ["validate.every=0", "validate.patience=2"],
+    "error validate.patience: nothing is ever validated",
+  ],
+  [
+    "patience with stages to come",
+    ["validate.patience=2"],
+    "error validate.patience: it ends the training, and there are 3 stages",
+  ],
+  [
+    "a folder of images for a format that names none",
+    ['data.sources=[{"path":"phantoms","format":"phantoms","images":"pictures"}]'],
+    "error data.sources.0.images: phantoms names no images by path",
+  ],
   ["adapters nowhere", ["lora.rank=2"], "error lora.targets: no layer gets adapters"],
   [
     "adapters over random weights",

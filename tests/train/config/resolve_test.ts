@@ -121,7 +121,15 @@ Deno.test("--set reads a value as what its field holds", () => {
   assert.deepEqual(set("stages.0.freeze=vit.*,text").stages[0].freeze, ["vit.*", "text"]);
   assert.deepEqual(set('stages.0.freeze=["a,b"]').stages[0].freeze, ["a,b"]);
   assert.deepEqual(set('data.sources=[{"path":"q"}]').data.sources, [
-    { name: "q", path: "q", format: "auto", weight: null, split: "train" },
+    {
+      name: "q",
+      path: "q",
+      format: "auto",
+      weight: null,
+      split: "train",
+      exclude: null,
+      images: null,
+    },
   ]);
 });
 
