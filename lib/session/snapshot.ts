@@ -12,10 +12,11 @@ import { nameInReference } from "../model/weights.ts";
 import type { LoaderState } from "../data/training/loader.ts";
 import type { Task } from "../data/training/record.ts";
 import type { Json } from "../study/config.ts";
-import { bytesOf, type Tensor } from "../tensor.ts";
+import type { Tensor } from "../tensor.ts";
 import type { AdamW } from "../train/adamw.ts";
 import type { OpenSnapshot } from "../train/checkpoint/open.ts";
 import type { Snapshot, TensorEntry } from "../train/checkpoint/snapshot.ts";
+import { groupedEntries, type Saved } from "./read_back.ts";
 
 /** Samples and tokens by task. */
 export type Drawn = Record<Task, { samples: number; tokens: number }>;
@@ -66,21 +67,21 @@ export interface SnapshotParts {
   texts: Record<string, string>;
 }
 
-/** The files of a checkpoint; tensors are read back one at a time as they are written. */
+/** The files of a checkpoint; tensors are read back as they are written, small ones in groups. */
 export function snapshotOf(
   { model, optimizer, state, adaptersOnly, adapterMetadata, autoencoder, texts, shared }:
     SnapshotParts,
 ): Snapshot {
   const weights = [...model.parameters.entries()]
     .filter(([name]) => adaptersOnly ? name.startsWith(LORA_PREFIX) : true);
-  const extra = shared
+  const extra: Map<string, Saved | TensorEntry> = shared
     ? sharedStates(model, shared)
-    : new Map([...optimizer.tensors()].map(([name, tensor]) => [name, entry(name, tensor)]));
+    : new Map([...optimizer.tensors()].map(([name, tensor]) => [name, saved(name, tensor)]));
   const averages = adaptersOnly || ![...extra.keys()].some((name) => name.startsWith("ema/"))
     ? []
     : weights.map(([name, tensor]) => {
       const average = extra.get(`ema/${name}`);
-      return average ? { ...average, name: fileName(name) } : entry(fileName(name), tensor);
+      return average ? { ...average, name: fileName(name) } : saved(fileName(name), tensor);
     });
   const moments = [...extra.values()].filter(({ name }) =>
     adaptersOnly || !name.startsWith("ema/")
@@ -88,7 +89,7 @@ export function snapshotOf(
   const files = [
     {
       name: adaptersOnly ? ADAPTER : WEIGHTS,
-      tensors: weights.map(([name, tensor]) => entry(fileName(name), tensor)),
+      tensors: weights.map(([name, tensor]) => saved(fileName(name), tensor)),
       ...(adapterMetadata ? { metadata: adapterMetadata } : {}),
     },
     { name: AVERAGE, tensors: averages },
@@ -100,7 +101,8 @@ export function snapshotOf(
   ];
   return {
     step: state.step,
-    files: files.filter(({ tensors }) => tensors.length > 0),
+    files: files.filter(({ tensors }) => tensors.length > 0)
+      .map(({ name, tensors }) => ({ name, tensors: entriesOf(tensors) })),
     state,
     texts: adaptersOnly ? texts : { "config.json": ownConfigText(model.config), ...texts },
   };
@@ -125,17 +127,17 @@ const STORED: Partial<Record<Tensor["dtype"], StoredDtype>> = {
   f16: "F16",
 };
 
-function entry(name: string, tensor: Tensor): TensorEntry {
+function saved(name: string, tensor: Tensor): Saved {
   const dtype = STORED[tensor.dtype];
   if (!dtype) throw new TypeError(`internal: cannot save ${name}: it is ${tensor.dtype}`);
-  const sizeBytes = dtype === "F32" ? bytesOf(tensor.shape, "f32") : 2 * tensor.size;
-  return {
-    name,
-    shape: tensor.shape,
-    dtype,
-    read: async () =>
-      new Uint8Array((await tensor.gpu.read([{ buffer: tensor.buffer, sizeBytes }]))[0]),
-  };
+  return { name, dtype, tensor };
+}
+
+/** This process's own tensors are read in groups; shared ones one by one, as the other ranks do. */
+function entriesOf(tensors: readonly (Saved | TensorEntry)[]): TensorEntry[] {
+  const own = tensors.filter((each): each is Saved => "tensor" in each);
+  const shared = tensors.filter((each): each is TensorEntry => "read" in each);
+  return [...groupedEntries(own), ...shared];
 }
 
 const fileName = (name: string) => name.startsWith(LORA_PREFIX) ? name : nameInReference(name);

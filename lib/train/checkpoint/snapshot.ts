@@ -63,9 +63,7 @@ export function planSnapshot({ files, state, texts = {} }: Snapshot): PlannedSna
       throw new TypeError(`Cannot save ${JSON.stringify(name)}: the name is unfit or used twice`);
     }
     seen.add(name);
-    const sorted = [...tensors].sort((a, b) =>
-      ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype] || (a.name < b.name ? -1 : 1)
-    );
+    const sorted = inFileOrder(tensors);
     return { name, tensors: sorted, ...planSafetensors(sorted, metadata) };
   });
   checkJson(state, "state");
@@ -79,6 +77,15 @@ export function planSnapshot({ files, state, texts = {} }: Snapshot): PlannedSna
   const bytes = planned.reduce((sum, { offsets }) => sum + offsets.at(-1)!, text.length) +
     more.reduce((sum, { content }) => sum + content.length, 0);
   return { files: planned, texts: more, state: text, bytes };
+}
+
+/** Tensors in the order in which a file holds them, and in which they are read. */
+export function inFileOrder<T extends Pick<TensorEntry, "name" | "dtype">>(
+  tensors: readonly T[],
+): T[] {
+  return [...tensors].sort((a, b) =>
+    ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype] || (a.name < b.name ? -1 : 1)
+  );
 }
 
 /** Bytes that a checkpoint of this snapshot takes, but for a list of some hundred bytes. */
