@@ -154,9 +154,10 @@ export class Gpu {
     return this.limits.maxStorageBufferBindingSize;
   }
 
-  /** Remembers the first failure; every later call throws it. */
+  /** Remembers the first failure; every later call throws it. What fails for want of the device is its loss. */
   fail(error: Error): void {
-    this.#failure ??= error;
+    const gone = !(error instanceof DeviceLostError) && /device is lost/i.test(error.message);
+    this.#failure ??= gone ? lost(error.message) : error;
   }
 
   /**

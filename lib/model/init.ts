@@ -27,6 +27,7 @@ export interface InitOptions {
  * does), position tables fixed.
  *
  * @throws {UsageError} If the config's sizes do not fit together
+ * @throws {ResourceError} If the memory budget ends before the weights do; nothing stays allocated
  */
 export function initModel(
   gpu: Gpu,
@@ -36,9 +37,14 @@ export function initModel(
 ): UniMedVL {
   checkConfig(config);
   const parameters = new Parameters();
-  for (const [name, shape] of parameterShapes(config)) {
-    const values = initialValues(name, shape, config, seed, options);
-    parameters.add(name, Tensor.from(gpu, values, shape), !FROZEN.has(name));
+  try {
+    for (const [name, shape] of parameterShapes(config)) {
+      const values = initialValues(name, shape, config, seed, options);
+      parameters.add(name, Tensor.from(gpu, values, shape), !FROZEN.has(name));
+    }
+  } catch (cause) {
+    parameters.dispose(); // those before the one without room
+    throw cause;
   }
   return new UniMedVL(gpu, config, parameters);
 }

@@ -84,8 +84,13 @@ async function drawnModel(
     );
   }
   const model = initModel(gpu, wide, seed, { scheme: init });
-  if (dtype === "bf16") narrowMatrices(model.parameters);
-  adapt(model, config, onNote);
+  try {
+    if (dtype === "bf16") narrowMatrices(model.parameters);
+    adapt(model, config, onNote);
+  } catch (cause) {
+    model.dispose();
+    throw cause;
+  }
   return assemble(model, tokenizer, tokenizerSpec, undefined, () => model.dispose());
 }
 
