@@ -2,7 +2,7 @@
 
 import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
-import { EXIT, InputError, UsageError } from "../errors.ts";
+import { InputError, UsageError } from "../errors.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { ResolvedConfig } from "../study/config.ts";
 import { AdamW } from "../train/adamw.ts";
@@ -16,7 +16,8 @@ import { Shards } from "../train/shards.ts";
 import { BEST } from "./best.ts";
 import { closeSources, dataDigest, type OpenSources, openSources } from "./data.ts";
 import { openTrainModel, type TrainModel } from "./model.ts";
-import { TrainRecord } from "./record.ts";
+import { endOf, TrainRecord } from "./record.ts";
+import { checkRunRoom } from "./room.ts";
 import { restoreSnapshot, type TrainState } from "./snapshot.ts";
 import { trainsIn } from "./stages.ts";
 import type { TrainOptions } from "./train.ts";
@@ -49,7 +50,7 @@ export async function openSession(
   options: TrainOptions,
 ): Promise<{ parts: SessionParts; state: TrainState | undefined }> {
   const config = settings.values;
-  const undo: (() => void)[] = [];
+  const undo: ((cause: unknown) => void)[] = [];
   try {
     const sources = await openSources(config.data.sources);
     undo.push(() => closeSources(sources));
@@ -68,7 +69,7 @@ export async function openSession(
     const record = rank === 0
       ? new TrainRecord(gpu, settings, options, dataDigest(sources), found?.step)
       : undefined;
-    undo.push(() => record?.close({ exitCode: EXIT.fault, reason: "it could not be opened" }));
+    undo.push((cause) => record?.close(endOf(cause, false, undefined)));
     if (record) await cleanUp(options.run);
     pinKernels(gpu, snapshot?.state as TrainState | undefined, options);
 
@@ -77,6 +78,10 @@ export async function openSession(
     undo.push(() => opened.dispose());
     const mayTrain = markTrainable(opened, config);
     const averaged = config.stages.find(({ ema }) => ema !== null)?.ema;
+    if (record) {
+      const toSave = { opened, mayTrain, averaged: typeof averaged === "number" };
+      await checkRunRoom(options.run, toSave, found !== null, options.files);
+    }
     const { clip: _clip, ...adamw } = config.optimizer;
     const comm = options.comm ?? SOLO;
     const group = comm.size > 1 ? groupOf(comm, opened, config) : undefined;
@@ -98,7 +103,7 @@ export async function openSession(
     const parts = { opened, optimizer, sources, heldOutSources, record, mayTrain, group };
     return { parts, state };
   } catch (cause) {
-    for (const run of undo.reverse()) run();
+    for (const run of undo.reverse()) run(cause);
     throw cause;
   }
 }

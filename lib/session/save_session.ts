@@ -3,6 +3,7 @@
 import type { Communicator } from "../comm/communicator.ts";
 import type { LoaderState } from "../data/training/loader.ts";
 import { loraMetadata, saveLora } from "../model/lora_file.ts";
+import type { Files } from "../train/checkpoint/files.ts";
 import { planSnapshot } from "../train/checkpoint/snapshot.ts";
 import { writeCheckpoint } from "../train/checkpoint/write.ts";
 import { checkSameWeights } from "../train/ranks.ts";
@@ -23,6 +24,8 @@ export interface SaveTarget {
   /** Whether averages of weights are kept in any stage. */
   averaged: boolean;
   comm: Communicator;
+  /** Default: the disk. */
+  files?: Files;
 }
 
 /** The state of a training beside its tensors, on one process. */
@@ -39,7 +42,7 @@ export interface OwnState extends Omit<TrainState, "format" | "loaders" | "updat
 export async function saveSession(
   { opened, optimizer, record, group, mayTrain }: SessionParts,
   { position, ...own }: OwnState,
-  { run, keep, averaged, comm }: SaveTarget,
+  { run, keep, averaged, comm, files }: SaveTarget,
 ): Promise<string> {
   const { adaptersOnly, texts, model } = opened;
   await checkSameWeights(comm, model.parameters.entries());
@@ -74,7 +77,11 @@ export async function saveSession(
   }
   record.flush();
   const { session } = record;
-  const { row, removed } = await writeCheckpoint(run, snapshot, { keep, session });
+  const { row, removed } = await writeCheckpoint(run, snapshot, {
+    keep,
+    session,
+    ...(files ? { files } : {}),
+  });
   record.checkpoint(row, removed);
   // Beside the checkpoints: the newest adapter by itself, as verbs and `checkpoint merge` take it.
   if (adaptersOnly) await saveLora(model, `${run}/${ADAPTER_FILE}`);

@@ -176,6 +176,7 @@ export class Session {
     this.#heldOut = rank === 0 && config.validate.every > 0 && heldOutSources.length > 0
       ? new HeldOutData(config, stage, heldOutSources, opened)
       : undefined;
+    if (this.#made === this.#begun) this.options.onStage?.("compiling kernels");
     if (fresh) {
       record?.event("stage", { index, name: stage.name, from, to: span.to, mix: stage.mix }, from);
     }
@@ -333,6 +334,7 @@ export class Session {
         keep: save.keep,
         averaged: stages.some(({ ema }) => ema !== null),
         comm: this.#comm,
+        ...(this.options.files ? { files: this.options.files } : {}),
       });
       this.#saved = { step: this.#made, path };
     }

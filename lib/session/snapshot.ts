@@ -96,13 +96,13 @@ export function snapshotOf(
     { name: MOMENTS, tensors: moments },
     {
       name: AUTOENCODER_FILE,
-      tensors: adaptersOnly ? [] : [...autoencoder?.entries() ?? []].map(([n, t]) => entry(n, t)),
+      tensors: adaptersOnly ? [] : [...autoencoder?.entries() ?? []].map(([n, t]) => saved(n, t)),
     },
   ];
   return {
     step: state.step,
     files: files.filter(({ tensors }) => tensors.length > 0)
-      .map(({ name, tensors }) => ({ name, tensors: entriesOf(tensors) })),
+      .map(({ tensors, ...file }) => ({ ...file, tensors: entriesOf(tensors) })),
     state,
     texts: adaptersOnly ? texts : { "config.json": ownConfigText(model.config), ...texts },
   };

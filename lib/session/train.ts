@@ -5,6 +5,7 @@
 import type { Communicator } from "../comm/communicator.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { ResolvedConfig } from "../study/config.ts";
+import type { Files } from "../train/checkpoint/files.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import type { Validation } from "./validate.ts";
 import { Session } from "./session.ts";
@@ -27,6 +28,8 @@ export interface TrainOptions {
   onNote?: (text: string) => void;
   /** What is being done between steps: "compiling kernels", "saving step 100". */
   onStage?: (text: string) => void;
+  /** Where checkpoints are written: the disk, or what a test puts in its place. */
+  files?: Files;
   /** The command line, for the record. */
   argv?: readonly string[];
 }

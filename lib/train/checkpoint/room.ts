@@ -26,7 +26,7 @@ export async function checkRoom(
   } catch (cause) {
     if (!(cause instanceof FileFault)) throw cause;
     throw new ResourceError(
-      `Cannot save checkpoints in ${folder}: cannot ${cause.action} it: ${cause.reason}`,
+      `Cannot save checkpoints in ${folder}: cannot ${cause.action} ${cause.path}: ${cause.reason}`,
       { cause, help: "give a folder that may be written by --run" },
     );
   }
