@@ -18,11 +18,16 @@ import type { TrainPlan } from "./train_plan.ts";
 
 type TrainContext = Context<typeof trainFlags>;
 
-/** Trains, says how far it is, and draws the losses. */
+/**
+ * Trains, says how far it is, and draws the losses.
+ *
+ * @param open opens each try's device
+ */
 export async function trainRun(
   plan: TrainPlan,
   comm: Communicator,
   context: TrainContext,
+  open: typeof openDevice = openDevice,
 ): Promise<void> {
   const { flags, print, emit, note, terminal, signal } = context;
   const { settings, run, findings } = plan;
@@ -42,7 +47,7 @@ export async function trainRun(
   try {
     await surviveLoss(async ({ number: earlier }) => {
       const again = earlier > 0;
-      const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget });
+      const gpu = await open({ adapter: flags.adapter, budgetBytes: flags.budget });
       if (first) note(`adapter: ${gpu.adapter.name}${gpu.adapter.software ? " (software)" : ""}`);
       try {
         const steps = train(gpu, settings, {
