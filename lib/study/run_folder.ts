@@ -88,7 +88,8 @@ export function takeLock(dir: string, now: () => Date): Deno.FsFile {
 }
 
 /**
- * What a resume would change, one line each, such as `optimizer.lr 0.001 → 0.01`; lists are compared item by item.
+ * What a resume would change, one line each, such as `optimizer.lr 0.001 → 0.01`; lists are compared item by item, data
+ * by the starts of its hashes.
  *
  * @param free settings that may differ: whole dotted paths or their ends, as in `save.every`; none within a list,
  *   where they decide when something else begins
@@ -104,7 +105,10 @@ export function headerChanges(
     .filter((path) => !isFree(path, free))
     .filter((path) => show(before.get(path)) !== show(after.get(path)))
     .map((path) => `${path} ${show(before.get(path))} → ${show(after.get(path))}`);
-  if (old.dataSha256 !== header.dataSha256) changes.push("the data");
+  const short = (sha256: string | null) => sha256?.slice(0, 12) ?? "none";
+  if (old.dataSha256 !== header.dataSha256) {
+    changes.push(`the data ${short(old.dataSha256)} → ${short(header.dataSha256)}`);
+  }
   return changes;
 }
 

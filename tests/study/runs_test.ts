@@ -220,7 +220,7 @@ Deno.test("openRun() resumes with other steps but not with other settings or dat
     throwsLab(
       () => openRun(dir, CONFIG, { ...again, dataSha256: "x" }),
       UsageError,
-      /differ: the data$/,
+      /differ: the data none → x$/,
       2,
     );
     openRun(dir, other({ steps: 99 }), again).close(DONE);
@@ -260,7 +260,7 @@ Deno.test("openRun() resumes with changed settings where that is allowed, and re
     const run = openRun(dir, changed, { ...again, allowConfigChange: true, dataSha256: "x" });
     run.close(DONE);
     assert.deepEqual(run.notes, [
-      "settings changed: save.keep 2 → 3, stages.1.steps 5 → 6, the data",
+      "settings changed: save.keep 2 → 3, stages.1.steps 5 → 6, the data none → x",
     ]);
     const { header, events } = readRun(dir);
     assert.deepEqual(header.config, changed.values);
@@ -268,7 +268,7 @@ Deno.test("openRun() resumes with changed settings where that is allowed, and re
       session: 2,
       kind: "config changed",
       detail: {
-        changes: ["save.keep 2 → 3", "stages.1.steps 5 → 6", "the data"],
+        changes: ["save.keep 2 → 3", "stages.1.steps 5 → 6", "the data none → x"],
         from: before.header.configSha256,
         to: header.configSha256,
       },
