@@ -118,7 +118,8 @@ export async function readRaster(
 function decoderReason(cause: unknown): string {
   const text = (cause as Error).message.split("\n")[0]
     .replace(/^Input buffer (has corrupt header:|contains unsupported image format)\s*/, "")
-    .replace(/^Warning treated as error due to failOn setting$/, "");
+    .replace(/^Warning treated as error due to failOn setting$/, "")
+    .replace(/\s*\bvips\w*: .*$/, ""); // the library's own log, of which other threads take part at random
   return `it is damaged or cut off${text && `: ${text}`}`;
 }
 
