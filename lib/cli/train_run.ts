@@ -10,6 +10,7 @@ import { saveFigure } from "../show/export.ts";
 import { type Progress, SILENT, terminalProgress } from "../show/progress.ts";
 import { stagedFigure } from "../show/stage_losses.ts";
 import { readRun } from "../study/read_run.ts";
+import { recordFault } from "../study/record_fault.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { surviveLoss } from "../train/recover.ts";
 import type { Context } from "./command.ts";
@@ -86,6 +87,8 @@ export async function trainRun(
   const figure = stagedFigure(courseOf(record));
   const paths = await saveFigure(figure, `${run}/figures/losses`, {
     sources: { run, config: record.header.configSha256, sources: record.header.sourcesSha256 },
+  }).catch((cause) => {
+    throw recordFault(run, cause);
   });
   const seconds = (performance.now() - started) / 1000;
   const memory = formatBytes(Deno.memoryUsage().rss);

@@ -2,6 +2,7 @@
 
 import { DatabaseSync } from "node:sqlite";
 import { InputError } from "../errors.ts";
+import { isRefusal } from "./record_fault.ts";
 
 const APPLICATION_ID = 0x4f4b414c; // "OKAL"
 const VERSION = 1;
@@ -89,7 +90,8 @@ export function closeRunDatabase(db: DatabaseSync): void {
     db.exec("PRAGMA journal_mode = DELETE");
   } catch (error) {
     const SQLITE_BUSY = 5;
-    if ((error as { errcode?: number }).errcode !== SQLITE_BUSY) throw error;
+    const busy = (error as { errcode?: number }).errcode === SQLITE_BUSY;
+    if (!busy && !isRefusal(error)) throw error; // the journal stays beside the file: nothing is lost
   } finally {
     db.close();
   }

@@ -2,8 +2,9 @@
 // probes, log), held by one writer through a file lock that dies with its owner.
 
 import type { DatabaseSync } from "node:sqlite";
-import { EXIT, UsageError } from "../errors.ts";
+import { EXIT, ResourceError, UsageError } from "../errors.ts";
 import type { Json, ResolvedConfig } from "./config.ts";
+import { writingRecord } from "./record_fault.ts";
 import { canonicalJson, hashSources, readCommit, sha256 } from "./provenance.ts";
 import {
   checkName,
@@ -155,6 +156,8 @@ class OpenRun implements Run {
   readonly #lastStep = new Map<string, number>();
   #buffer: [name: string, step: number, value: number][] = [];
   #closed = false;
+  /** What the disk said against metrics that were to be written meanwhile. */
+  #refusal: ResourceError | undefined;
 
   constructor(parts: {
     dir: string;
@@ -207,7 +210,14 @@ class OpenRun implements Run {
     }
     // After the events: what run.json no longer says must be in the record by then.
     writeWhole(`${dir}/run.json`, JSON.stringify(header, null, 2) + "\n");
-    this.#timer = setInterval(() => this.flush(), 1000);
+    this.#timer = setInterval(() => {
+      try {
+        this.flush();
+      } catch (cause) {
+        if (!(cause instanceof ResourceError)) throw cause;
+        this.#refusal = cause; // nobody awaits a timer: whoever writes next is told
+      }
+    }, 1000);
     this.#timer.unref(); // an open run does not keep the process alive
   }
 
@@ -328,7 +338,9 @@ class OpenRun implements Run {
   log(line: string): void {
     this.#check("write to the log");
     const bytes = new TextEncoder().encode(`${this.#now().toISOString()} ${line}\n`);
-    for (let at = 0; at < bytes.length;) at += this.#log.writeSync(bytes.subarray(at));
+    writingRecord(this.dir, () => {
+      for (let at = 0; at < bytes.length;) at += this.#log.writeSync(bytes.subarray(at));
+    });
   }
 
   flush(): void {
@@ -353,8 +365,12 @@ class OpenRun implements Run {
     if (this.#closed) return;
     try {
       this.flush();
-      this.#db.prepare("UPDATE session SET ended = ?, exit_code = ?, reason = ? WHERE id = ?")
-        .run(this.#now().toISOString(), exitCode, reason, this.session);
+      writingRecord(
+        this.dir,
+        () =>
+          this.#db.prepare("UPDATE session SET ended = ?, exit_code = ?, reason = ? WHERE id = ?")
+            .run(this.#now().toISOString(), exitCode, reason, this.session),
+      );
       this.log(`session ${this.session} ends with ${exitCode}: ${reason}`);
     } finally {
       this.#closed = true;
@@ -381,23 +397,32 @@ class OpenRun implements Run {
     const statement = this.#db.prepare(
       `${verb} INTO ${table} (${columns.join(", ")}) VALUES (${marks})`,
     );
-    return Number(statement.run(...Object.values(row)).lastInsertRowid);
+    const { lastInsertRowid } = writingRecord(
+      this.dir,
+      () => statement.run(...Object.values(row)),
+    );
+    return Number(lastInsertRowid);
   }
 
   #transaction<T>(write: () => T): T {
-    this.#db.exec("BEGIN IMMEDIATE");
-    try {
-      const result = write();
-      this.#db.exec("COMMIT");
-      return result;
-    } catch (error) {
-      this.#db.exec("ROLLBACK");
-      throw error;
-    }
+    return writingRecord(this.dir, () => {
+      this.#db.exec("BEGIN IMMEDIATE");
+      try {
+        const result = write();
+        this.#db.exec("COMMIT");
+        return result;
+      } catch (error) {
+        if (this.#db.isTransaction) this.#db.exec("ROLLBACK"); // a full disk ends it by itself
+        throw error;
+      }
+    });
   }
 
   #check(action: string): void {
     if (this.#closed) throw new TypeError(`Cannot ${action}: run ${this.dir} is closed`);
+    const refusal = this.#refusal;
+    this.#refusal = undefined;
+    if (refusal) throw refusal;
   }
 }
 
