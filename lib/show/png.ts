@@ -83,10 +83,11 @@ export function strip(
   const pictures = rows.flat().filter((p) => p !== undefined);
   if (pictures.length === 0) throw new RangeError("Cannot lay out a strip: no pictures");
   const scale = (p: Picture) => Math.max(1, Math.round(cell / Math.max(p.width, p.height)));
-  const side = Math.max(...pictures.map((p) => scale(p) * Math.max(p.width, p.height)));
+  const cellWidth = Math.max(...pictures.map((p) => scale(p) * p.width));
+  const cellHeight = Math.max(...pictures.map((p) => scale(p) * p.height));
   const columns = Math.max(...rows.map((row) => row.length));
-  const width = columns * side + (columns - 1) * gap;
-  const height = rows.length * side + (rows.length - 1) * gap;
+  const width = columns * cellWidth + (columns - 1) * gap;
+  const height = rows.length * cellHeight + (rows.length - 1) * gap;
   const rgb = new Uint8Array(width * height * 3).fill(255);
   for (const [r, row] of rows.entries()) {
     for (const [c, picture] of row.entries()) {
@@ -95,7 +96,7 @@ export function strip(
       for (let y = 0; y < picture.height * k; y++) {
         for (let x = 0; x < picture.width * k; x++) {
           const from = (Math.floor(y / k) * picture.width + Math.floor(x / k)) * 3;
-          const to = ((r * (side + gap) + y) * width + c * (side + gap) + x) * 3;
+          const to = ((r * (cellHeight + gap) + y) * width + c * (cellWidth + gap) + x) * 3;
           for (let i = 0; i < 3; i++) rgb[to + i] = picture.rgb[from + i];
         }
       }
