@@ -29,6 +29,9 @@ import { enterStage, rateAt, spansOf, stageAt, type StageSpan } from "./stages.t
 import type { TrainOptions, TrainStep } from "./train.ts";
 import { update } from "./update.ts";
 
+/** Steps after which idle device memory is given up: batches differ, and buffers of ever more sizes would be kept. */
+const TRIM_EVERY = 100;
+
 /** Longest time between two read-backs, in milliseconds: each waits for the device. */
 const READ_EVERY_MS = 250;
 
@@ -207,6 +210,7 @@ export class Session {
     this.#drawn = sums.drawn;
     this.#tokens += sums.tokens;
     this.#made++;
+    if (this.#made % TRIM_EVERY === 0) this.gpu.buffers.trim();
     const total = this.#spans.at(-1)!.to;
     this.#pending.push({
       step: { number: this.#made, total, stage: stage.name, learningRate, tokens: sums.tokens },

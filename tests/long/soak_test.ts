@@ -14,8 +14,8 @@ import { countFrom, longTest } from "./long.ts";
 const STEPS = countFrom("OKA_SOAK_STEPS", 2000);
 /** Memory has settled by then: kernels are compiled, pools are filled. */
 const WARM = Math.min(200, STEPS >> 1);
-/** Steps around a mark whose median counts. */
-const WINDOW = Math.min(50, WARM >> 1);
+/** Steps at a mark whose median counts: one round of what the pool of buffers gives up. */
+const WINDOW = Math.min(100, WARM >> 1);
 
 /** Collects what scripts no longer hold. */
 setFlagsFromString("--expose-gc");
