@@ -78,7 +78,7 @@ export async function checkData(
   try {
     return await new Check(source, options, pool).run();
   } finally {
-    pool.close();
+    await pool.close();
   }
 }
 

@@ -252,11 +252,9 @@ class BatchLoader implements Loader {
     return this.#given.drawn;
   }
 
-  // Nothing here waits; the promise leaves room for workers that do.
-  // deno-lint-ignore require-await
   async close(): Promise<void> {
     this.#failed ??= { error: new Error("Cannot load a batch: the loader is closed") };
-    this.pool.close();
+    await this.pool.close();
   }
 
   /** Batches are made one after the other; after a failure no more. */

@@ -4,12 +4,8 @@ import { type ImageLook, lookAt } from "./image_look.ts";
 import { errorOf, type PrepareFault } from "./prepare_pool.ts";
 import type { ImageRef } from "./record.ts";
 
-/** To a worker. */
-export interface LookRequest {
-  id: number;
-  image: ImageRef;
-  where: string;
-}
+/** To a worker: one image at a time; at the end, that the rest is not wanted. */
+export type LookRequest = { id: number; image: ImageRef; where: string } | { end: true };
 
 /** From a worker. */
 export type LookReply = { id: number; look: ImageLook } | { id: number; fault: PrepareFault };
@@ -18,13 +14,13 @@ export type LookReply = { id: number; look: ImageLook } | { id: number; fault: P
 export interface LookPool {
   /** @throws {InputError} If the image cannot be decoded */
   look(image: ImageRef, where: string): Promise<ImageLook>;
-  /** Ends the workers. */
-  close(): void;
+  /** Ends the workers, each after the image it has in hand. */
+  close(): Promise<void>;
 }
 
 /** Opens a pool. @param workers 0: the work is done in this thread */
 export function openLookPool(workers: number): LookPool {
-  return workers > 0 ? new WorkerPool(workers) : { look: lookAt, close: () => {} };
+  return workers > 0 ? new WorkerPool(workers) : { look: lookAt, close: () => Promise.resolve() };
 }
 
 interface Job {
@@ -35,6 +31,7 @@ interface Job {
 class WorkerPool implements LookPool {
   readonly #workers: { worker: Worker; jobs: Map<number, Job> }[];
   #next = 0;
+  #idle: (() => void) | undefined;
 
   constructor(count: number) {
     this.#workers = Array.from({ length: count }, () => {
@@ -45,6 +42,7 @@ class WorkerPool implements LookPool {
         jobs.delete(data.id);
         if ("fault" in data) job.reject(errorOf(data.fault));
         else job.resolve(data.look);
+        if (jobs.size === 0) this.#idle?.();
       };
       worker.onerror = (event) => {
         event.preventDefault();
@@ -52,6 +50,7 @@ class WorkerPool implements LookPool {
           job.reject(new Error(`internal: a worker that looks at images failed: ${event.message}`));
         }
         jobs.clear();
+        this.#idle?.();
       };
       return { worker, jobs };
     });
@@ -66,7 +65,12 @@ class WorkerPool implements LookPool {
     });
   }
 
-  close(): void {
-    for (const { worker } of this.#workers) worker.terminate();
+  /** A worker is not ended while native code decodes for it: that has crashed the process at its exit. */
+  async close(): Promise<void> {
+    for (const { worker, jobs } of this.#workers) {
+      worker.postMessage({ end: true } satisfies LookRequest);
+      while (jobs.size > 0) await new Promise<void>((resolve) => this.#idle = resolve);
+      worker.terminate();
+    }
   }
 }

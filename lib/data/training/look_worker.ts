@@ -14,12 +14,19 @@ const scope = globalThis as unknown as WorkerScope;
 /** One image at a time: what is decoded at once is bounded. */
 let before: Promise<void> = Promise.resolve();
 
+let ended = false;
+
 scope.onmessage = ({ data }) => {
+  if ("end" in data) {
+    ended = true;
+    return;
+  }
   before = before.then(() => answer(data));
 };
 
-async function answer({ id, image, where }: LookRequest): Promise<void> {
+async function answer({ id, image, where }: Exclude<LookRequest, { end: true }>): Promise<void> {
   try {
+    if (ended) throw new Error("no more images are looked at");
     scope.postMessage({ id, look: await lookAt(image, where) });
   } catch (error) {
     scope.postMessage({ id, fault: faultOf(error) });

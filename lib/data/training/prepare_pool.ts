@@ -13,8 +13,11 @@ export interface PrepareSettings {
   images: ImageRules;
 }
 
-/** To a worker: the settings first, then one record at a time. */
-export type PrepareRequest = { settings: PrepareSettings } | { id: number; record: TrainingRecord };
+/** To a worker: the settings first, then one record at a time; at the end, that the rest is not wanted. */
+export type PrepareRequest =
+  | { settings: PrepareSettings }
+  | { id: number; record: TrainingRecord }
+  | { end: true };
 
 /** From a worker: ready for records, a sample, or why there is none. */
 export type PrepareReply =
@@ -34,8 +37,8 @@ export interface PrepareFault {
 export interface PreparePool {
   /** @throws {InputError} If the record's texts or images cannot be used */
   prepare(record: TrainingRecord): Promise<Sample>;
-  /** Ends the workers; what they had in hand is refused. */
-  close(): void;
+  /** Ends the workers once they have nothing in hand any more; what they had is refused. */
+  close(): Promise<void>;
 }
 
 /**
@@ -50,7 +53,7 @@ export async function openPreparePool(
 ): Promise<PreparePool> {
   if (workers > 0) return await WorkerPool.open(workers, settings);
   const planner = new Planner(await openTokenizerSpec(settings.tokenizer), settings.images);
-  return { prepare: (record) => planner.sample(record), close: () => {} };
+  return { prepare: (record) => planner.sample(record), close: () => Promise.resolve() };
 }
 
 /** The error for {@link PrepareFault}. */
@@ -77,20 +80,24 @@ interface Job {
 interface Hand {
   worker: Worker;
   jobs: Map<number, Job>;
+  /** Records that were sent and not answered. */
+  sent: number;
 }
 
 class WorkerPool implements PreparePool {
   readonly #hands: Hand[];
   #next = 0;
   #ended: Error | undefined;
+  /** Called when nothing is in hand any more. */
+  #idle: (() => void) | undefined;
 
   private constructor(workers: Worker[]) {
-    this.#hands = workers.map((worker) => ({ worker, jobs: new Map() }));
+    this.#hands = workers.map((worker) => ({ worker, jobs: new Map(), sent: 0 }));
     for (const hand of this.#hands) {
       hand.worker.onmessage = ({ data }: MessageEvent<PrepareReply>) => this.#reply(hand, data);
       hand.worker.onerror = (event) => {
         event.preventDefault();
-        this.#end(new Error(`internal: a loader's worker failed: ${event.message}`));
+        this.#fail(new Error(`internal: a loader's worker failed: ${event.message}`));
       };
     }
   }
@@ -111,30 +118,50 @@ class WorkerPool implements PreparePool {
   /** Records are handed over at once: a worker must not run dry while this thread is held up by a step. */
   prepare(record: TrainingRecord): Promise<Sample> {
     if (this.#ended) return Promise.reject(this.#ended);
-    const { worker, jobs } = this.#hands.reduce((a, b) => (b.jobs.size < a.jobs.size ? b : a));
+    const hand = this.#hands.reduce((a, b) => (b.jobs.size < a.jobs.size ? b : a));
     const id = this.#next++;
     return new Promise((resolve, reject) => {
-      jobs.set(id, { resolve, reject });
-      worker.postMessage({ id, record } satisfies PrepareRequest);
+      hand.jobs.set(id, { resolve, reject });
+      hand.sent++;
+      hand.worker.postMessage({ id, record } satisfies PrepareRequest);
     });
   }
 
-  close(): void {
-    this.#end(new Error("Cannot prepare a record: the loader is closed"));
+  /** A worker is not ended while native code decodes for it: that has crashed the process at its exit. */
+  async close(): Promise<void> {
+    this.#refuse(new Error("Cannot prepare a record: the loader is closed"));
+    for (const { worker } of this.#hands) {
+      worker.postMessage({ end: true } satisfies PrepareRequest);
+    }
+    if (this.#hands.some(({ sent }) => sent > 0)) {
+      await new Promise<void>((resolve) => this.#idle = resolve);
+    }
+    for (const { worker } of this.#hands) worker.terminate();
   }
 
   #reply(hand: Hand, reply: PrepareReply): void {
     if ("ready" in reply || reply.id === undefined) return;
-    const job = hand.jobs.get(reply.id)!;
+    hand.sent--;
+    const job = hand.jobs.get(reply.id);
     hand.jobs.delete(reply.id);
-    if ("fault" in reply) job.reject(errorOf(reply.fault));
-    else job.resolve(reply.sample);
+    if ("fault" in reply) job?.reject(errorOf(reply.fault));
+    else job?.resolve(reply.sample);
+    if (this.#hands.every(({ sent }) => sent === 0)) this.#idle?.();
   }
 
-  #end(error: Error): void {
+  /** After a worker failed: what it had in hand is never answered. */
+  #fail(error: Error): void {
+    this.#refuse(error);
+    for (const hand of this.#hands) {
+      hand.worker.terminate();
+      hand.sent = 0;
+    }
+    this.#idle?.();
+  }
+
+  #refuse(error: Error): void {
     this.#ended ??= error;
-    for (const { worker, jobs } of this.#hands) {
-      worker.terminate();
+    for (const { jobs } of this.#hands) {
       for (const job of jobs.values()) job.reject(error);
       jobs.clear();
     }

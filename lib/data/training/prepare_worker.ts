@@ -17,13 +17,18 @@ let planner: Planner | undefined;
 /** Two records at a time: one is decoded by native threads while the other is resized. No more, to bound memory. */
 const lanes: Promise<void>[] = [Promise.resolve(), Promise.resolve()];
 let received = 0;
+let ended = false;
 
 scope.onmessage = ({ data }) => {
+  if ("end" in data) {
+    ended = true;
+    return;
+  }
   const lane = received++ % lanes.length;
   lanes[lane] = lanes[lane].then(() => answer(data));
 };
 
-async function answer(request: PrepareRequest): Promise<void> {
+async function answer(request: Exclude<PrepareRequest, { end: true }>): Promise<void> {
   const about = "id" in request ? { id: request.id } : {};
   try {
     if ("settings" in request) {
@@ -32,6 +37,7 @@ async function answer(request: PrepareRequest): Promise<void> {
       scope.postMessage({ ready: true }, []);
       return;
     }
+    if (ended) throw new Error("the loader is closed");
     const sample = await planner!.sample(request.record);
     scope.postMessage({ id: request.id, sample }, buffersOf(sample));
   } catch (error) {
