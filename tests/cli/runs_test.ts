@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { runsCommand } from "../../lib/cli/runs.ts";
+import { DENO } from "../deno_command.ts";
 import { makeRun, STAGES, withRuns } from "../study/made_runs.ts";
 import { runShell } from "./shell.ts";
 
@@ -244,7 +245,7 @@ Deno.test("runs query ends a SELECT without an end", () =>
     makeRun(root);
     const endless =
       "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c";
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+    const { code, stderr } = await new Deno.Command(DENO ?? "deno", {
       args: [
         ...["run", "--no-check", "--no-prompt", "-A", "lib/cli/runs.ts", "query", "joint", endless],
         ...["--timeout", "0.5", "--root", root],

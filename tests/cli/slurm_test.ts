@@ -146,7 +146,8 @@ Deno.test({
       // A job that is put in the queue again waits there for some time: asked to, it begins now.
       await until("the queue", async () => {
         await run("scontrol", ["update", `JobId=${job}_1`, "StartTime=now"]);
-        return (await run("squeue", ["-h", "-j", String(job)]))?.stdout.trim() === "";
+        const queue = await run("squeue", ["-h", "-j", String(job)]);
+        return queue?.code === 0 && queue.stdout.trim() === "";
       });
       const said = (i: number) => Deno.readTextFile(`${folder}/trial-${i}`);
       assert.equal(await said(0), "--name trial-0 seed=0\n");

@@ -3,19 +3,7 @@
 import assert from "node:assert/strict";
 import { ResourceError } from "../../lib/errors.ts";
 import { LIBRARY_PATHS, loadMpi } from "../../lib/comm/mpi_library.ts";
-import { mpiTest, runRanks } from "./mpirun.ts";
-
-/** Milliseconds until a process is gone; those it was killed with may lie unburied for a moment. */
-async function msUntilGone(pid: number, mostMs: number): Promise<number> {
-  const started = performance.now();
-  while (performance.now() - started < mostMs) {
-    const args = ["-0", String(pid)];
-    const { success } = await new Deno.Command("kill", { args, stderr: "null" }).output();
-    if (!success) break;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return performance.now() - started;
-}
+import { mpiTest, msUntilGone, runRanks } from "./mpirun.ts";
 
 Deno.test({
   ...mpiTest("every operation gives on 3 ranks what it should"),

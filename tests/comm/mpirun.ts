@@ -69,3 +69,15 @@ export async function runRanks(
   await Deno.remove(out, { recursive: true });
   return { ...result, ms: performance.now() - started, said };
 }
+
+/** Milliseconds until a process is gone; those it was killed with may lie unburied for a moment. */
+export async function msUntilGone(pid: number, mostMs: number): Promise<number> {
+  const started = performance.now();
+  while (performance.now() - started < mostMs) {
+    const args = ["-0", String(pid)];
+    const { success } = await new Deno.Command("kill", { args, stderr: "null" }).output();
+    if (!success) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return performance.now() - started;
+}

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { DENO, killRepeatedly } from "../train/checkpoint/kill_loop.ts";
+import { DENO } from "../deno_command.ts";
+import { killRepeatedly } from "../train/checkpoint/kill_loop.ts";
 import { countFrom, longTest } from "./long.ts";
 
 const KILLS = countFrom("OKA_KILLS", 500);

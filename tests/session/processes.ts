@@ -1,5 +1,7 @@
 // Trainings as users run them: processes with the permissions of the task, watched through their JSON lines.
 
+import { DENO } from "../deno_command.ts";
+
 const ROOT = new URL("../..", import.meta.url);
 
 /** A training that runs. */
@@ -28,7 +30,7 @@ export async function startTraining(
   launcher: readonly string[] = [],
   env: Record<string, string> = {},
 ): Promise<TrainProcess> {
-  const deno = [Deno.execPath(), ...await taskWords("train"), ...args, "--json", "--quiet"];
+  const deno = [DENO ?? "deno", ...await taskWords("train"), ...args, "--json", "--quiet"];
   const [program, ...rest] = [...launcher, ...deno];
   const child = new Deno.Command(program, {
     args: rest,

@@ -36,11 +36,11 @@ Deno.test(
   async () => {
     await inFolder(async (dir) => {
       const config = `${dir}/slow.json`;
-      // Steps of a second or two, so that there is one to interrupt.
+      // Steps of some seconds, so that there is one to interrupt.
       const settings = {
         ...SHORT,
         batch: { samples: 16 },
-        accumulate: 12,
+        accumulate: 20,
         save: { every: 1, keep: 2 },
       };
       await Deno.writeTextFile(
@@ -52,7 +52,7 @@ Deno.test(
       const process = await startTraining(args);
       const told = await process.step(1);
       // Signals that come while nobody listens are heard as one: like somebody at the keyboard, until it stops.
-      const impatient = setInterval(() => process.child.kill("SIGINT"), 300);
+      const impatient = setInterval(() => process.child.kill("SIGINT"), 150);
       process.child.status.then(() => clearInterval(impatient));
       const { code, stderr, events } = await process.ended;
       assert.equal(code, 130, stderr);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
+import { DENO } from "../deno_command.ts";
 import { InputError, LabError, ResourceError, UsageError } from "../../lib/errors.ts";
 import { resolveConfig } from "../../lib/study/config.ts";
 import { compareArms } from "../../lib/study/effect.ts";
@@ -314,15 +315,11 @@ Deno.test("openRun() refuses a second writer in the same process and names the h
     );
   }));
 
-const deno = [Deno.execPath(), "deno"].find((command) =>
-  Deno.permissions.querySync({ name: "run", command }).state === "granted"
-);
-
 Deno.test({
   name:
     "openRun() needs only read of the sources and write of the runs; its lock dies with its owner" +
-    (deno ? "" : " (needs permission to run deno)"),
-  ignore: !deno,
+    (DENO ? "" : " (needs permission to run deno)"),
+  ignore: !DENO,
   fn: () =>
     withRoot(async (root, options) => {
       const dir = runFolder(`${root}/runs`, "demo", "und", 0);
@@ -336,7 +333,7 @@ Deno.test({
         console.log("open");
         setTimeout(() => {}, 60_000);`;
       Deno.writeTextFileSync(`${root}/child.ts`, code);
-      const child = new Deno.Command(deno!, {
+      const child = new Deno.Command(DENO!, {
         args: [
           "run",
           "--no-prompt",

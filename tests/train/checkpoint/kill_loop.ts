@@ -92,8 +92,3 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
     yield* lines;
   }
 }
-
-/** Deno, if this process may run it. */
-export const DENO = [Deno.execPath(), "deno"].find((command) =>
-  Deno.permissions.querySync({ name: "run", command }).state === "granted"
-);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { DENO, killRepeatedly } from "./kill_loop.ts";
+import { DENO } from "../../deno_command.ts";
+import { killRepeatedly } from "./kill_loop.ts";
 
 const KILLS = 20;
 
