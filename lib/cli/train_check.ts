@@ -3,10 +3,10 @@
 
 import { formatBytes } from "../gpu/buffers.ts";
 import { openDevice } from "../gpu/device.ts";
-import { PRESETS, type UniMedVLConfig } from "../model/config.ts";
-import { readConfig } from "../model/read_config.ts";
+import type { UniMedVLConfig } from "../model/config.ts";
 import { parameterShapes } from "../model/shapes.ts";
 import { dataFacts } from "../session/facts.ts";
+import { sizesOf } from "../session/model.ts";
 import { trainsIn } from "../session/stages.ts";
 import { probeStages, type StageTrainability } from "../session/trainability.ts";
 import { tableText } from "../show/notebook.ts";
@@ -63,12 +63,6 @@ export async function checkTraining(
     for (const { stage, rows } of tables) print(`\nstage ${stage}\n${trainabilityText(rows)}`);
   }
   emit({ event: "check", run, sources, heldOut, bytes, ...(tables ? { tables } : {}) });
-}
-
-/** Sizes of the model that a config names. */
-async function sizesOf({ model: { preset, checkpoint } }: TrainConfig): Promise<UniMedVLConfig> {
-  if (checkpoint !== null) return await readConfig(checkpoint);
-  return PRESETS[preset as keyof typeof PRESETS];
 }
 
 const PARTS: [part: string, holds: RegExp][] = [

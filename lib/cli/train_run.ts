@@ -127,7 +127,7 @@ function show(
     text === undefined ? "" : `text ${text.toFixed(3)}`,
     flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
     answers.length === 0 ? "" : `${right} of ${answers.length} answers right`,
-    lowest ? "the lowest so far" : "",
+    lowest ? "the lowest of this stage" : "",
   ].filter(Boolean);
   progress.note(`step ${step.number}, held out: ${parts.join(", ")}`);
 }

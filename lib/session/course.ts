@@ -11,7 +11,7 @@ import { InputError } from "../errors.ts";
  * @throws {InputError} If the run was not written by a training
  */
 export function courseOf(run: RunRecord): StagedCourse {
-  const begun = new Map<number, StageEvent>(); // a resumed stage was begun once
+  const begun = new Map<number, StageEvent>(); // a resumed stage is told again, with its config as it is now
   for (const { kind, detail } of run.events) {
     if (kind === "stage") {
       begun.set((detail as unknown as StageEvent).index, detail as unknown as StageEvent);

@@ -13,6 +13,7 @@ import { openCheckpoint } from "../model/checkpoint_folder.ts";
 import { latentStride, PRESETS, type UniMedVLConfig } from "../model/config.ts";
 import { initModel } from "../model/init.ts";
 import { attachLora } from "../model/lora.ts";
+import { readConfig } from "../model/read_config.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
 import { checkTrainConfig } from "../train/config/check.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
@@ -37,9 +38,23 @@ export interface TrainModel {
   dispose(): void;
 }
 
-/** Presets of sizes, or the config of a checkpoint folder. */
-function presetConfig(name: string): UniMedVLConfig | undefined {
-  return Object.hasOwn(PRESETS, name) ? PRESETS[name as keyof typeof PRESETS] : undefined;
+/**
+ * Sizes of the model that a config names, those of its checkpoint before those of its preset.
+ *
+ * @throws {UsageError} If there is no such preset
+ * @throws {InputError} If the checkpoint has no usable config.json
+ */
+export async function sizesOf(
+  { model: { preset, checkpoint } }: TrainConfig,
+): Promise<UniMedVLConfig> {
+  if (checkpoint !== null) return await readConfig(checkpoint);
+  if (Object.hasOwn(PRESETS, preset)) return PRESETS[preset as keyof typeof PRESETS];
+  if (await isFile(`${preset}/config.json`)) return await readConfig(preset);
+  const presets = Object.keys(PRESETS).join(", ");
+  throw new UsageError(`Cannot train a model ${JSON.stringify(preset)}: no such preset`, {
+    help:
+      `give model.preset one of ${presets} or a folder with config.json, or give model.checkpoint`,
+  });
 }
 
 /**
@@ -64,25 +79,12 @@ async function drawnModel(
   config: TrainConfig,
   onNote?: (text: string) => void,
 ): Promise<TrainModel> {
-  const { model: { preset, init, dtype }, seed } = config;
+  const { model: { init, dtype }, seed } = config;
   const tokenizerSpec = specOf(config, undefined);
   const tokenizer = await openTokenizerSpec(tokenizerSpec);
-  const sizes = presetConfig(preset);
-  if (!sizes) {
-    throw new UsageError(`Cannot train a model ${JSON.stringify(preset)}: no such preset`, {
-      help: `give model.preset one of ${
-        Object.keys(PRESETS).join(", ")
-      }, or model.checkpoint a folder`,
-    });
-  }
+  const sizes = await sizesOf(config);
   const wide = tokenizer instanceof WordTokenizer ? withVocabulary(sizes, tokenizer.size) : sizes;
   checkTrainConfig(config, { model: wide, vocabulary: tokenizer.size });
-  if (wide.latent.kind === "autoencoder") {
-    throw new UsageError(
-      `Cannot train ${preset} from drawn weights: its latents need a trained autoencoder`,
-      { help: "give model.checkpoint a folder that has one, or train one: deno task train:vae" },
-    );
-  }
   const model = initModel(gpu, wide, seed, { scheme: init });
   try {
     if (dtype === "bf16") narrowMatrices(model.parameters);
@@ -133,6 +135,15 @@ async function storedModel(
     throw cause;
   } finally {
     checkpoint.close();
+  }
+}
+
+async function isFile(path: string): Promise<boolean> {
+  try {
+    return (await Deno.stat(path)).isFile;
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return false;
+    throw cause;
   }
 }
 

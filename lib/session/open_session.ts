@@ -10,12 +10,13 @@ import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { nameCheckpoint } from "../train/checkpoint/names.ts";
 import { openSnapshot } from "../train/checkpoint/open.ts";
 import { cleanUp } from "../train/checkpoint/retention.ts";
+import { checkTrainConfig } from "../train/config/check.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
 import { GradientReducer } from "../train/reduce.ts";
 import { Shards } from "../train/shards.ts";
 import { BEST } from "./best.ts";
 import { closeSources, dataDigest, type OpenSources, openSources } from "./data.ts";
-import { openTrainModel, type TrainModel } from "./model.ts";
+import { openTrainModel, sizesOf, type TrainModel } from "./model.ts";
 import { endOf, TrainRecord } from "./record.ts";
 import { checkRunRoom } from "./room.ts";
 import { restoreSnapshot, type TrainState } from "./snapshot.ts";
@@ -52,6 +53,7 @@ export async function openSession(
   const config = settings.values;
   const undo: ((cause: unknown) => void)[] = [];
   try {
+    checkTrainConfig(config, { model: await sizesOf(config) });
     const sources = await openSources(config.data.sources);
     undo.push(() => closeSources(sources));
     const heldOutSources = await openSources(config.data.validation);
@@ -63,6 +65,9 @@ export async function openSession(
       )
       : null;
     for (const { path, why } of found?.skipped ?? []) options.onNote?.(`skipped ${path}: ${why}`);
+    if (options.resume && !found) {
+      options.onNote?.(`no checkpoint in ${options.run}: the training begins at step 1`);
+    }
     const snapshot = found && await openSnapshot(found.path, { verify: false });
     if (snapshot) undo.push(() => snapshot.close());
     const { rank } = options.comm ?? SOLO;

@@ -180,9 +180,8 @@ export class Session {
       ? new HeldOutData(config, stage, heldOutSources, opened)
       : undefined;
     if (this.#made === this.#begun) this.options.onStage?.("compiling kernels");
-    if (fresh) {
-      record?.event("stage", { index, name: stage.name, from, to: span.to, mix: stage.mix }, from);
-    }
+    const { name, mix } = stage;
+    record?.event("stage", { index, name, from, to: span.to, mix }, this.#made);
     this.#span = span;
   }
 

@@ -49,7 +49,7 @@ export interface Validation {
   flow?: number;
   answers: HeldOutAnswer[];
   drawings: HeldOutDrawing[];
-  /** True if its loss is the stage's lowest so far. */
+  /** True if its loss is the lowest of its stage so far. */
   lowest?: boolean;
 }
 

@@ -8,10 +8,13 @@ import { NOT_FINITE, openRecord } from "./run_summary.ts";
 /** Last segments of names that are losses, in the order they are shown. */
 const LOSSES = ["text", "flow", "loss", "ce", "mse", "kl", "reconstruction", "contrastive"];
 
-/** The training losses among names of metrics: not those of validations, nor norms and rates. */
+/** First segments of names that end like a loss and are none of the training: `drawn/text` counts samples. */
+const NO_LOSSES = /^(validation|val|test|eval|held-out|drawn)/;
+
+/** The training losses among names of metrics: not those of validations, nor counts, norms and rates. */
 export function lossNames(names: readonly string[]): string[] {
   const rank = (name: string) => LOSSES.indexOf(name.split(/[./]/).at(-1)!);
-  return names.filter((name) => rank(name) >= 0 && !/^(validation|val|test|eval)/.test(name))
+  return names.filter((name) => rank(name) >= 0 && !NO_LOSSES.test(name))
     .sort((a, b) => rank(a) - rank(b));
 }
 

@@ -75,6 +75,13 @@ Deno.test("a training says what is wrong before its first step", GPU_TEST, async
     );
     assert.equal(absent.code, 3, absent.message);
     assert.match(absent.message, /none/);
+    const sizes = ["--run", `${dir}/a/d/seed-0`, "--set"];
+    const frozen = await end(...sizes, "stages.first.freeze=und.layers.9.mlp");
+    assert.equal(frozen.code, 2, frozen.message);
+    assert.match(frozen.message, /stages\.first\.freeze: und\.layers\.9/);
+    const unknown = await end(...sizes, `model.preset=${dir}`);
+    assert.match(unknown.help, /tiny, .* or a folder with config.json/);
+    await assert.rejects(Deno.stat(`${dir}/a/d`), Deno.errors.NotFound, "a run was begun");
     const small = await end("--budget", "1MB", "--run", `${dir}/a/c/seed-0`);
     assert.equal(small.code, 4, small.message);
     assert.match(small.message, /budget/);

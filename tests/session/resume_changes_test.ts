@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { UsageError } from "../../lib/errors.ts";
+import { courseOf } from "../../lib/session/course.ts";
 import { readRun } from "../../lib/study/read_run.ts";
 import {
   parseConfigFile,
@@ -51,7 +52,10 @@ Deno.test(
         assert.deepEqual(await leftBehind(run, 1), before);
         assert.equal(readRun(run).sessions.length, 1, "it was never opened");
       };
-      const other = onText(data, "optimizer.beta2=0.9", "stages.first.learningRate=2e-3");
+      const other = onText(
+        data,
+        ...["optimizer.beta2=0.9", "stages.first.learningRate=2e-3", "stages.first.steps=4"],
+      );
       await refused(
         other,
         /optimizer\.beta2 0\.95 → 0\.9/,
@@ -65,8 +69,10 @@ Deno.test(
       const { detail, session } = events.find(({ kind }) => kind === "config changed")!;
       const { changes } = detail as { changes: string[] };
       assert.equal(session, 2);
-      assert.equal(changes.length, 3, changes.join());
+      assert.equal(changes.length, 4, changes.join());
       assert.deepEqual(sessions.map(({ exitCode }) => exitCode), [0, 0]);
+      const [stage] = courseOf(readRun(run)).stages;
+      assert.deepEqual([stage.from, stage.to], [0, 4], "the figure has the stage as it became");
       // What was allowed is the run's now: nobody is asked again.
       await trainUntil(gpu, other, resume);
     });

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { rateAt, spansOf, stageAt, trainsIn } from "../../lib/session/stages.ts";
-import type { StageConfig } from "../../lib/train/config/schema.ts";
+import { PRESETS } from "../../lib/model/config.ts";
+import { writeConfig } from "../../lib/model/own_config.ts";
+import { sizesOf } from "../../lib/session/model.ts";
+import type { StageConfig, TrainConfig } from "../../lib/train/config/schema.ts";
 
 const stage = (name: string, steps: number, more: Partial<StageConfig> = {}) =>
   ({
@@ -41,4 +44,20 @@ Deno.test("trainsIn() goes by patterns and never trains the position tables", ()
     ].map(trains),
     [false, false, true, false, true],
   );
+});
+
+Deno.test("sizesOf() takes a checkpoint's sizes, a folder's, or those of a preset", async () => {
+  const dir = await Deno.makeTempDir();
+  try {
+    const own = { ...PRESETS.tiny, maxLatentSize: 6 };
+    await writeConfig(dir, own);
+    const of = (model: { preset: string; checkpoint: string | null }) =>
+      sizesOf({ model } as TrainConfig);
+    assert.deepEqual(await of({ preset: "small", checkpoint: dir }), own);
+    assert.deepEqual(await of({ preset: dir, checkpoint: null }), own);
+    assert.deepEqual(await of({ preset: "small", checkpoint: null }), PRESETS.small);
+    await assert.rejects(of({ preset: "huge", checkpoint: null }), /no such preset/);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
 });

@@ -12,8 +12,10 @@ import { makeRun, withRuns } from "./made_runs.ts";
 
 Deno.test("lossNames() finds training losses, text first", () => {
   const names = [
+    "drawn/text",
     "flow",
     "flow/norm",
+    "held-out/text",
     "learning-rate",
     "loss.kl",
     "text",

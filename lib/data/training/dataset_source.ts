@@ -6,7 +6,7 @@ import { InputError } from "../../errors.ts";
 import { type Dataset, type DatasetRecord, openDataset } from "../dataset.ts";
 import { ListSource } from "./list_source.ts";
 import { type ImageRef, type Part, TASKS, type TrainingRecord } from "./record.ts";
-import { BadRecords, type SourceOptions } from "./source.ts";
+import { BadRecords, emptySource, type SourceOptions } from "./source.ts";
 
 /** A question of a record by its position, or its caption. */
 interface Entry {
@@ -37,9 +37,7 @@ export async function openDatasetSource(
     );
   }
   if (entries.length === 0 && set.skipped.length === 0) {
-    throw new InputError(`Cannot use ${path}: it has no record of split ${options.split}`, {
-      help: "Name a split that it has",
-    });
+    throw emptySource(path, "record", options, "Give a folder with records");
   }
   const bad = new BadRecords({});
   const whereAt = (index: number) =>

@@ -12,6 +12,7 @@ import {
   BadRecords,
   baseName,
   checkIndex,
+  emptySource,
   folderOf,
   type RecordSource,
   type SourceOptions,
@@ -64,10 +65,7 @@ export async function openJsonl(
     );
   }
   if (count === 0) {
-    const what = options.split === undefined ? "no record" : `no record of split ${options.split}`;
-    throw new InputError(`Cannot use ${path}: it has ${what}`, {
-      help: "Give a file with one JSON object per line",
-    });
+    throw emptySource(path, "record", options, "Give a file with one JSON object per line");
   }
   const root = await realFolder(options.images ?? folderOf(files[0]));
   return new JsonlSource(path, format, root, indexes, bad, options);

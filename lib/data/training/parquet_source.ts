@@ -11,6 +11,7 @@ import { type InspectedRecord, TASKS, type TrainingRecord } from "./record.ts";
 import {
   baseName,
   checkIndex,
+  emptySource,
   type RecordSource,
   type SourceOptions,
   splitOfName,
@@ -88,10 +89,7 @@ export async function openParquet(
       }
     }
     if (count === 0) {
-      const which = options.split === undefined ? "" : ` of split ${options.split}`;
-      throw new InputError(`Cannot use ${path}: it has no row${which}`, {
-        help: "Give a parquet file with rows",
-      });
+      throw emptySource(path, "row", options, "Give a parquet file with rows");
     }
     const parts = { path, format, groups, blocks, count, fingerprint: hash.digest("hex") };
     return new ParquetSource(parts, reader, options);

@@ -1,6 +1,6 @@
 // What every reader of training data gives: records by number, in any order, read when asked for.
 
-import type { InputError } from "../../errors.ts";
+import { InputError } from "../../errors.ts";
 import type { Draws } from "../draws.ts";
 import type { InspectedRecord, Split, TrainingRecord } from "./record.ts";
 
@@ -91,6 +91,25 @@ export class BadRecords {
       this.listed.push({ index, where, message: error.message });
     }
   }
+}
+
+/**
+ * That a source has nothing to read.
+ *
+ * @param what its records are called
+ * @param help for a source that would be read whole
+ */
+export function emptySource(
+  path: string,
+  what: string,
+  { split }: Pick<SourceOptions, "split">,
+  help: string,
+): InputError {
+  return split === undefined
+    ? new InputError(`Cannot use ${path}: it has no ${what}`, { help })
+    : new InputError(`Cannot use ${path}: it has no ${what} of split ${split}`, {
+      help: "Set its split to one that it has, or to null for all of it",
+    });
 }
 
 /** @throws {RangeError} If a source has no record of this number */

@@ -88,6 +88,14 @@ function checkModel({ model, tokenizer }: TrainConfig, facts: ConfigFacts, repor
       "give tokenizer.dir, or model.checkpoint with the tokenizer's files in it",
     );
   }
+  if (facts.model?.latent.kind === "autoencoder" && model.checkpoint === null) {
+    report(
+      "error",
+      "model.checkpoint",
+      `the latents of ${model.preset} need a trained autoencoder`,
+      "give a folder that has one, or train one: deno task train:vae",
+    );
+  }
   const entries = facts.model?.language.vocabSize;
   if (entries !== undefined && facts.vocabulary !== undefined && facts.vocabulary > entries) {
     report(

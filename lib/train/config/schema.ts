@@ -50,7 +50,7 @@ const SOURCE = z.strictObject({
 
 const MODEL = z.strictObject({
   preset: z.string().min(1).describe(
-    'Sizes of the model: "tiny", "small", "unimedvl-14b", or a checkpoint folder whose config.json has them',
+    'Sizes of the model: "tiny", "small", "unimedvl-14b", or a folder whose config.json has them',
   ),
   checkpoint: z.string().min(1).nullable().describe(
     "Checkpoint folder or run to start from. null: weights are drawn",
