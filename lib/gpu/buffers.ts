@@ -3,7 +3,7 @@
 
 import { ResourceError } from "../errors.ts";
 import type { Gpu } from "./device.ts";
-import { sizeClass, SMALLEST } from "./size_class.ts";
+import { CLASSES, sizeClass, SMALLEST } from "./size_class.ts";
 import { TexelCopies } from "./texel_copies.ts";
 
 /** A device buffer and the size it was made with (its size class, not the size asked for). */
@@ -12,6 +12,8 @@ export interface GpuBuffer {
   readonly sizeBytes: number;
   /** Bytes asked for by whoever holds it. */
   usedBytes: number;
+  /** Those of their size class: what counts as live, and what kernels bind. The buffer may be larger. */
+  heldBytes: number;
   /** Distinguishes buffers in cache keys. */
   readonly id: number;
   /** Counts what was recorded to write to it: copies of an older version are stale. Views count at their root. */
@@ -26,6 +28,9 @@ export interface GpuBuffer {
 export function rootOf(buffer: GpuBuffer): GpuBuffer {
   return buffer.root ?? buffer;
 }
+
+/** Buffers up to this size are handed out for half of it too. */
+const LOOSE_BYTES = 2 ** 24;
 
 /** Formats bytes for messages. */
 export function formatBytes(bytes: number): string {
@@ -51,7 +56,8 @@ export class BufferPool {
 
   readonly #gpu: Gpu;
   readonly #idle = new Map<number, GpuBuffer[]>();
-  #idleBufferBytes = 0;
+  /** Bytes of all buffers, in use or not. */
+  #madeBytes = 0;
   #nextId = 1;
 
   constructor(gpu: Gpu, budgetBytes: number) {
@@ -62,7 +68,7 @@ export class BufferPool {
 
   /** Bytes kept for reuse now, copies that kernels read as texels included. */
   get idleBytes(): number {
-    return this.#idleBufferBytes + this.texels.bytes;
+    return this.#madeBytes - this.liveBytes + this.texels.bytes;
   }
 
   /**
@@ -74,11 +80,11 @@ export class BufferPool {
    */
   take(sizeBytes: number, what: string, exact = false): GpuBuffer {
     const size = exact ? SMALLEST * Math.ceil(sizeBytes / SMALLEST) : sizeClass(sizeBytes);
-    const reused = this.#idle.get(size)?.pop();
+    const reused = this.#reuse(size, exact);
     if (reused) {
-      this.#idleBufferBytes -= size;
       this.#count(size);
       reused.usedBytes = sizeBytes;
+      reused.heldBytes = size;
       return reused;
     }
     if (size > this.#gpu.limits.maxBufferSize) {
@@ -91,15 +97,33 @@ export class BufferPool {
     this.#makeRoom(size, what);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const raw = this.#gpu.device.createBuffer({ label: what, size, usage });
+    this.#madeBytes += size;
     this.#count(size);
     return {
       raw,
       sizeBytes: size,
       usedBytes: sizeBytes,
+      heldBytes: size,
       id: this.#nextId++,
       version: 0,
       offset: 0,
     };
+  }
+
+  /**
+   * An idle buffer of this size or of the classes up to twice of it, unless it must be exact, is large, or memory is
+   * so short that what nobody uses of it could be missed.
+   */
+  #reuse(size: number, exact: boolean): GpuBuffer | undefined {
+    const found = this.#idle.get(size)?.pop();
+    const short = 2 * this.#madeBytes > this.budgetBytes;
+    if (found || exact || short || 2 * size > LOOSE_BYTES) return found;
+    for (let i = 0, larger = size; i < CLASSES; i++) {
+      larger = sizeClass(larger + 1);
+      const loose = this.#idle.get(larger)?.pop();
+      if (loose) return loose;
+    }
+    return undefined;
   }
 
   /**
@@ -111,14 +135,23 @@ export class BufferPool {
     const from = buffer.offset + offset;
     const sizeBytes = Math.min(16 * Math.ceil(usedBytes / 16), root.sizeBytes - from);
     const { raw } = root;
-    return { raw, sizeBytes, usedBytes, id: this.#nextId++, version: 0, offset: from, root };
+    return {
+      raw,
+      sizeBytes,
+      usedBytes,
+      heldBytes: sizeBytes,
+      id: this.#nextId++,
+      version: 0,
+      offset: from,
+      root,
+    };
   }
 
   /** Takes a buffer back for reuse. */
   give(buffer: GpuBuffer): void {
-    this.liveBytes -= buffer.sizeBytes;
+    this.liveBytes -= buffer.heldBytes;
     this.liveCount--;
-    this.#idleBufferBytes += buffer.sizeBytes;
+    this.texels.forget(buffer);
     let list = this.#idle.get(buffer.sizeBytes);
     if (!list) this.#idle.set(buffer.sizeBytes, list = []);
     // Falling ids, so that the lowest is handed out next: equal steps then get equal buffers and bind groups.
@@ -131,15 +164,19 @@ export class BufferPool {
   trim(): void {
     this.#gpu.flush();
     this.trims++;
-    for (const list of this.#idle.values()) for (const buffer of list) buffer.raw.destroy();
+    for (const list of this.#idle.values()) {
+      for (const { raw, sizeBytes } of list) {
+        raw.destroy();
+        this.#madeBytes -= sizeBytes;
+      }
+    }
     this.#idle.clear();
-    this.#idleBufferBytes = 0;
     this.texels.trim();
   }
 
   #makeRoom(size: number, what: string): void {
     if (this.liveBytes + this.idleBytes + size > this.budgetBytes) this.trim();
-    if (this.liveBytes + size > this.budgetBytes) {
+    if (this.#madeBytes + size > this.budgetBytes) {
       throw new ResourceError(
         `Cannot allocate ${formatBytes(size)} for ${what}: ${formatBytes(this.liveBytes)} of the ` +
           `budget of ${formatBytes(this.budgetBytes)} is in use`,

@@ -249,7 +249,8 @@ export class Gpu {
   /** Records setting a whole buffer to zero. */
   clear(buffer: GpuBuffer): void {
     rootOf(buffer).version++;
-    const { raw, offset, sizeBytes } = buffer;
+    const { raw, offset } = buffer;
+    const sizeBytes = buffer.heldBytes;
     this.#command("clear", sizeBytes, (encoder) => encoder.clearBuffer(raw, offset, sizeBytes));
   }
 

@@ -171,7 +171,7 @@ export class Kernel<Knob extends string = never> {
     const most = gpu.buffers.texels.mostBytes;
     let bytes = 0;
     for (const { name } of this.#read) {
-      const size = buffers[name]?.sizeBytes ?? 0;
+      const size = buffers[name] ? bytesOf(buffers[name]) : 0;
       if (size > most) return false;
       bytes += size;
     }
@@ -191,13 +191,13 @@ export class Kernel<Knob extends string = never> {
           `Cannot run kernel "${this.name}": no buffer for "${name}" (it binds ${names})`,
         );
       }
-      if (given.sizeBytes > gpu.maxBindingBytes) {
+      const sizeBytes = bytesOf(given);
+      if (sizeBytes > gpu.maxBindingBytes) {
         throw new TypeError(
-          `internal: kernel "${this.name}" binds ${given.sizeBytes} bytes as "${name}", ` +
+          `internal: kernel "${this.name}" binds ${sizeBytes} bytes as "${name}", ` +
             `the adapter allows ${gpu.maxBindingBytes}: split the launch`,
         );
       }
-      const { sizeBytes } = given;
       const buffer = bufferOf(given);
       const root = rootOf(buffer);
       const offset = buffer.offset + ("raw" in given ? 0 : given.offset);
@@ -378,6 +378,10 @@ function cacheOf(gpu: Gpu): DeviceCache {
   cache = { pipelines: new Map(), groups: new Map(), trims: 0, nextId: 0 };
   caches.set(gpu, cache);
   return cache;
+}
+
+function bytesOf(binding: Binding): number {
+  return "raw" in binding ? binding.heldBytes : binding.sizeBytes;
 }
 
 function bufferOf(binding: Binding): GpuBuffer {

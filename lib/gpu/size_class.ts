@@ -3,6 +3,9 @@
 /** Bytes of the smallest buffer. */
 export const SMALLEST = 256;
 
+/** Size classes per power of two. */
+export const CLASSES = 4;
+
 /** Rounds up to a size class: four classes per power of two, so at most a fifth is unused. */
 export function sizeClass(sizeBytes: number): number {
   if (sizeBytes <= SMALLEST) return SMALLEST;

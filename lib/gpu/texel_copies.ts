@@ -1,9 +1,9 @@
 // Copies of buffers as textures, which software adapters read several times faster. A copy stays until its buffer is
-// written or room is needed: weights and activations are read by several kernels of a step.
+// given back or room is needed: weights and activations are read by several kernels of a step.
 
 import type { GpuBuffer } from "./buffers.ts";
 import type { Gpu } from "./device.ts";
-import { sizeClass } from "./size_class.ts";
+import { CLASSES, sizeClass } from "./size_class.ts";
 
 /** A texture with a copy of part of a buffer, 16 bytes to a texel, {@link TEXEL_COLUMNS} to a row. */
 export interface Texels {
@@ -38,6 +38,8 @@ export class TexelCopies {
   readonly #makeRoom: (bytes: number) => void;
   /** By buffer and range, the most recently read last. */
   readonly #copies = new Map<string, Copy>();
+  /** Keys of the copies of a buffer and its views. */
+  readonly #keys = new Map<number, string[]>();
   readonly #idle = new Map<number, Texels[]>();
   /** Those of the launch in hand. */
   readonly #held = new Set<Texels>();
@@ -66,8 +68,14 @@ export class TexelCopies {
     const known = this.#copies.get(key);
     const texels = known?.texels ?? this.#take(sizeBytes);
     this.#held.add(texels);
-    if (known) this.#copies.delete(key);
-    else this.#keptBytes += texels.sizeBytes;
+    if (known) {
+      this.#copies.delete(key);
+    } else {
+      this.#keptBytes += texels.sizeBytes;
+      const keys = this.#keys.get(buffer.id);
+      if (keys) keys.push(key);
+      else this.#keys.set(buffer.id, [key]);
+    }
     this.#copies.set(key, { texels, buffer, version: buffer.version });
     if (known?.version !== buffer.version) {
       this.#gpu.copyToTexels(buffer, offset, sizeBytes, texels);
@@ -78,13 +86,20 @@ export class TexelCopies {
   /** Ends a launch: the queue runs in order, so its textures may be reused for later copies. */
   release(): void {
     this.#held.clear();
-    for (const [key, { texels }] of this.#copies) {
+    for (const [key, copy] of this.#copies) {
       if (this.#keptBytes <= KEPT_BYTES) break;
-      this.#copies.delete(key);
-      this.#keptBytes -= texels.sizeBytes;
-      const list = this.#idle.get(texels.sizeBytes);
-      if (list) list.push(texels);
-      else this.#idle.set(texels.sizeBytes, [texels]);
+      this.#drop(key, copy);
+      this.#keep(copy.texels);
+    }
+  }
+
+  /** Lets the textures of a buffer be reused: what it holds is of no use any more. */
+  forget({ id }: GpuBuffer): void {
+    for (const key of [...this.#keys.get(id) ?? []]) {
+      const copy = this.#copies.get(key)!;
+      if (this.#held.has(copy.texels)) continue;
+      this.#drop(key, copy);
+      this.#keep(copy.texels);
     }
   }
 
@@ -92,12 +107,28 @@ export class TexelCopies {
   trim(): void {
     for (const list of this.#idle.values()) for (const texels of list) this.#destroy(texels);
     this.#idle.clear();
-    for (const [key, { texels }] of this.#copies) {
-      if (this.#held.has(texels)) continue;
-      this.#copies.delete(key);
-      this.#keptBytes -= texels.sizeBytes;
-      this.#destroy(texels);
+    for (const [key, copy] of this.#copies) {
+      if (this.#held.has(copy.texels)) continue;
+      this.#drop(key, copy);
+      this.#destroy(copy.texels);
     }
+  }
+
+  #drop(key: string, { texels, buffer }: Copy): void {
+    this.#copies.delete(key);
+    this.#keptBytes -= texels.sizeBytes;
+    const keys = this.#keys.get(buffer.id)!;
+    if (keys.length === 1) this.#keys.delete(buffer.id);
+    else keys.splice(keys.indexOf(key), 1);
+  }
+
+  /** Falling ids, so that equal steps get equal textures and bind groups. */
+  #keep(texels: Texels): void {
+    let list = this.#idle.get(texels.sizeBytes);
+    if (!list) this.#idle.set(texels.sizeBytes, list = []);
+    let at = list.length;
+    while (at > 0 && list[at - 1].id < texels.id) at--;
+    list.splice(at, 0, texels);
   }
 
   #destroy(texels: Texels): void {
@@ -105,15 +136,21 @@ export class TexelCopies {
     this.bytes -= texels.sizeBytes;
   }
 
-  #take(sizeBytes: number): Texels {
-    const bytes = sizeClass(sizeBytes);
-    const needed = Math.ceil(bytes / TEXEL_ROW);
+  #rows(sizeBytes: number): number {
+    const needed = Math.ceil(sizeBytes / TEXEL_ROW);
     // llvmpipe compiles a kernel anew for textures whose height is a power of two: none is.
     const tall = Number.isInteger(Math.log2(needed)) ? needed + 1 : needed;
-    const rows = Math.min(Math.max(3, tall), this.#gpu.limits.maxTextureDimension2D);
+    return Math.min(Math.max(3, tall), this.#gpu.limits.maxTextureDimension2D);
+  }
+
+  #take(sizeBytes: number): Texels {
+    const bytes = sizeClass(sizeBytes);
+    for (let i = 0, larger = bytes; i <= CLASSES; i++, larger = sizeClass(larger + 1)) {
+      const reused = this.#idle.get(TEXEL_ROW * this.#rows(larger))?.pop();
+      if (reused) return reused;
+    }
+    const rows = this.#rows(bytes);
     const size = TEXEL_ROW * rows;
-    const reused = this.#idle.get(size)?.pop();
-    if (reused) return reused;
     this.#makeRoom(size);
     const usage = GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST;
     const raw = this.#gpu.device.createTexture({

@@ -50,7 +50,7 @@ export function rowStep(rowBytes: number): number {
 export function rowsBinding(x: Tensor, rows: ImageRows): Binding {
   const [images, h, w, C] = x.shape;
   const whole = countRows(rows) === images * h;
-  if (whole && x.buffer.sizeBytes <= x.gpu.maxBindingBytes) return x.buffer;
+  if (whole && x.buffer.heldBytes <= x.gpu.maxBindingBytes) return x.buffer;
   const rowBytes = 4 * w * C;
   return {
     buffer: x.buffer,

@@ -44,6 +44,32 @@ Deno.test("BufferPool counts live, idle and peak bytes, and reuses what came bac
   });
 });
 
+Deno.test("a buffer is reused for half its size: counted and bound as what was asked for", async () => {
+  await withDevice((gpu) => {
+    const pool = gpu.buffers;
+    const a = pool.take(4096, "a");
+    pool.give(a);
+    const b = pool.take(2100, "b");
+    assert.deepEqual([b, b.sizeBytes, b.heldBytes, b.usedBytes], [a, 4096, 2560, 2100]);
+    assert.deepEqual([pool.liveBytes, pool.idleBytes], [2560, 1536]);
+    pool.give(b);
+    assert.notEqual(pool.take(1700, "less than half"), a);
+    assert.notEqual(pool.take(3000, "weights", true), a);
+    assert.equal(pool.take(4096, "c"), a);
+    assert.equal(a.heldBytes, 4096);
+  });
+});
+
+Deno.test("where memory is short a buffer is not reused for less than its size", async () => {
+  await withDevice((gpu) => {
+    const pool = gpu.buffers;
+    const a = pool.take(2 ** 19 + 2 ** 18, "a");
+    pool.give(a);
+    assert.notEqual(pool.take(2 ** 19, "b"), a);
+    assert.equal(pool.idleBytes, 0, "it was freed to make room");
+  }, { budgetBytes: 2 ** 20 });
+});
+
 Deno.test("the budget is refused before anything is allocated, naming tensor and repair", async () => {
   await withDevice((gpu) => {
     let created = 0;

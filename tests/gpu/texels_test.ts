@@ -164,6 +164,30 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: "the texture of a buffer that was given back serves another, a smaller one too" +
+    (readsTexels ? "" : " (skipped: this adapter reads storage as it is)"),
+  ignore: !readsTexels,
+  ...GPU_TEST,
+  fn: async () => {
+    const gpu = await openDevice({ budgetBytes: 2 ** 24 });
+    const sums: number[] = [];
+    const kept: number[] = [];
+    const y = Tensor.empty(gpu, [40_000]);
+    for (const n of [40_000, 30_000, 36_000, 40_000]) {
+      const x = Tensor.from(gpu, new Float32Array(n).fill(n), [n]);
+      const buffers = { x: x.buffer, y: y.buffer };
+      vectors.run(gpu, { buffers, params: { n: n / 4 }, grid: [Math.ceil(n / 256)] });
+      sums.push((await y.floats()).filter((v) => v === n).length);
+      x.dispose();
+      kept.push(gpu.buffers.texels.bytes);
+    }
+    assert.deepEqual(sums, [40_000, 30_000, 36_000, 40_000]);
+    assert.equal(new Set(kept).size, 1, `bytes of textures: ${kept}`);
+    gpu.close();
+  },
+});
+
 Deno.test(
   "launches over the same buffers share one bind group, whatever their params",
   GPU_TEST,
