@@ -11,6 +11,7 @@ const ROOMS: { name: string; holds: RegExp; only?: string[]; not?: string[] }[] 
   { name: "errors", holds: /^lib\/errors\.ts$/, only: [] },
   { name: "std_cli", holds: /^lib\/std_cli\//, only: [] },
   { name: "whole files", holds: /^lib\/write_whole\.ts$/, only: [] },
+  { name: "garbage", holds: /^lib\/garbage\.ts$/, only: [] },
   { name: "kernels", holds: /^kernels\//, only: [] },
   // Bytes of quantized weights: files and the device have them alike.
   { name: "packed layout", holds: /^lib\/packed_layout\.ts$/, only: [] },

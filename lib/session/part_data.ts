@@ -67,9 +67,10 @@ export function checkPartSettings(
     if (Number.isSafeInteger(value) && value >= least) continue;
     throw refused(field, value, `set it to a whole number of at least ${least}`);
   }
-  const { learningRate, weightDecay, clip } = settings;
+  const { learningRate, weightDecay, clip, mostBad } = settings;
   if (!(learningRate > 0)) throw refused("learningRate", learningRate, "set it above 0");
   if (!(weightDecay >= 0)) throw refused("weightDecay", weightDecay, "set it to 0 or more");
+  if (!(mostBad >= 0 && mostBad <= 1)) throw refused("mostBad", mostBad, "set it from 0 to 1");
   if (!(clip >= 0)) throw refused("clip", clip, "set it to 0 (no limit) or more");
 }
 

@@ -7,6 +7,7 @@ import type { Gpu } from "../gpu/device.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { clipScale, sumSquares } from "../ops/global_norm.ts";
 import { mul } from "../ops/mul.ts";
+import { GarbageWatch } from "../garbage.ts";
 import { encodePng, type Picture } from "../show/png.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
 import { sha256 } from "../study/provenance.ts";
@@ -35,6 +36,8 @@ export interface PartSettings {
   clip: number;
   /** Updates between looks at held-out data; 0: only at the end. */
   lookEvery: number;
+  /** The share of images that may be unreadable: they are left out and counted. */
+  mostBad: number;
   /** Updates between checkpoints, and how many stay. */
   saveEvery: number;
   keep: number;
@@ -65,6 +68,8 @@ export interface Part {
   /** Reads the batch of an update, counted from 0; what it gives makes the losses inside a scope of their own. */
   batch(step: number): Promise<() => PartLosses>;
   look(): Promise<PartLook>;
+  /** Images that were left out since the last call, in words. */
+  takeBad(): string[];
 }
 
 /** How a training is run. */
@@ -171,6 +176,7 @@ export async function* trainPart<T extends PartSettings>(
 class PartTraining {
   readonly #optimizer: AdamW;
   readonly #began = performance.now();
+  readonly #garbage = new GarbageWatch();
   #pending: Pending[] = [];
   #lastRead = performance.now();
   #made = 0;
@@ -247,6 +253,10 @@ class PartTraining {
   async #update(): Promise<void> {
     const { settings } = this;
     const losses = await this.part.batch(this.#made);
+    for (const message of this.part.takeBad()) {
+      this.options.onNote?.(`left out: ${message}`);
+      this.run.event("bad record", { message }, { step: this.#made });
+    }
     const after = this.#pending.at(-1)?.metrics.get("finite");
     // A first update at rate 0 would be lost; the last one would be at 0 as well.
     const learningRate = learningRateAt({
@@ -273,6 +283,7 @@ class PartTraining {
     });
     this.#made++;
     this.#pending.push({ number: this.#made, learningRate, metrics });
+    this.#garbage.look();
   }
 
   /** Reads what is on the device, logs it. */

@@ -5,6 +5,7 @@ import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
 import type { LoadedBatch, Loader, LoaderState } from "../data/training/loader.ts";
 import { NumericsError } from "../errors.ts";
+import { GarbageWatch } from "../garbage.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
 import { nameCheckpoint } from "../train/checkpoint/names.ts";
@@ -56,6 +57,7 @@ export class Session {
   #skipped: TrainState["skipped"];
   #heldOut: HeldOutData | undefined;
   readonly #best: Best;
+  readonly #garbage = new GarbageWatch();
   #failed = false;
   /** Set once any process was asked to stop. */
   #stopAsked = false;
@@ -210,6 +212,7 @@ export class Session {
     this.#tokens += sums.tokens;
     this.#made++;
     if (this.#made % TRIM_EVERY === 0) this.gpu.buffers.trim();
+    this.#garbage.look();
     const total = this.#spans.at(-1)!.to;
     this.#pending.push({
       step: { number: this.#made, total, stage: stage.name, learningRate, tokens: sums.tokens },

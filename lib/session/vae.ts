@@ -67,6 +67,7 @@ export const VAE_DEFAULTS: VaeSettings = {
   warmup: 20,
   weightDecay: 0,
   clip: 1,
+  mostBad: 0,
   preset: "tiny",
   ch: 32,
   chMult: [1, 2],
@@ -148,8 +149,8 @@ export class VaePart implements Part {
    */
   static async open(gpu: Gpu, settings: VaeSettings, source: RecordSource): Promise<VaePart> {
     checkVaeSettings(settings);
-    const { seed, size } = settings;
-    const stream = new ImageStream(source, { size, seed, texts: false });
+    const { seed, size, mostBad } = settings;
+    const stream = new ImageStream(source, { size, seed, texts: false, mostBad });
     const heldOut = await stream.heldOut(settings.heldOut);
     return new VaePart(gpu, settings, stream, heldOut, source.fingerprint);
   }
@@ -205,6 +206,10 @@ export class VaePart implements Part {
       metrics: { psnr: decibels },
       picture: { kind: "held out above, reconstructed below", picture: strip(rows, { cell: 96 }) },
     };
+  }
+
+  takeBad(): string[] {
+    return this.stream.takeBad();
   }
 
   /** Shift and scale of the latents of some training images. */

@@ -63,6 +63,7 @@ export const VIT_DEFAULTS: VitSettings = {
   warmup: 40,
   weightDecay: 0,
   clip: 1,
+  mostBad: 0,
   base: "",
   preset: "tiny",
   width: 64,
@@ -110,14 +111,14 @@ export class VitPart implements Part {
    */
   static async open(gpu: Gpu, settings: VitSettings, source: RecordSource): Promise<VitPart> {
     checkPartSettings(settings);
-    const { base, preset, width, size, seed } = settings;
+    const { base, preset, width, size, seed, mostBad } = settings;
     if (!(Number.isSafeInteger(width) && width >= 1)) {
       throw refused("width", width, "set it to a whole number of at least 1");
     }
     if (preset !== "tiny" && preset !== "small") {
       throw refused("preset", preset, "it is tiny or small");
     }
-    const stream = new ImageStream(source, { size, seed, texts: true });
+    const stream = new ImageStream(source, { size, seed, texts: true, mostBad });
     const heldOut = await stream.heldOut(settings.heldOut);
     const { model, tokenizer } = base === ""
       ? await drawn(gpu, settings, source)
@@ -175,6 +176,10 @@ export class VitPart implements Part {
   #texts(pairs: readonly StreamedImage[]) {
     const ids = pairs.map(({ text }) => this.tokenizer.encode(text));
     return textDirections(this.model.gpu, ids, this.parameters);
+  }
+
+  takeBad(): string[] {
+    return this.stream.takeBad();
   }
 
   dispose(): void {

@@ -85,6 +85,7 @@ const bound = (part: Part): Part => ({
   texts: part.texts,
   batch: (step) => part.batch(step),
   look: () => part.look(),
+  takeBad: () => part.takeBad(),
 });
 
 /** Digests of a checkpoint's files, and the metrics that must repeat. */
@@ -197,7 +198,7 @@ Deno.test(
 );
 
 /** Learns one row of weights by `Σ (w x)²`; the batches' factors x are given. */
-async function rowPart(factors: number[]): Promise<Part & { dispose(): void }> {
+async function rowPart(factors: number[], bad: string[] = []): Promise<Part & { dispose(): void }> {
   const gpu = await testGpu();
   const parameters = new Parameters();
   parameters.add("w", Tensor.from(gpu, [1, 2, 3], [3]));
@@ -212,6 +213,7 @@ async function rowPart(factors: number[]): Promise<Part & { dispose(): void }> {
         return { total: sum(mul(y, y)), shown: {} };
       }),
     look: () => Promise.resolve({ metrics: {} }),
+    takeBad: () => bad.splice(0),
     dispose: () => {},
   };
 }
@@ -230,8 +232,11 @@ Deno.test(
           "Cannot go on: at step 3 the loss is NaN, the gradient's norm NaN; nothing was changed by it",
       });
       const left = await part.parameters.get("w").floats();
-      const twin = await rowPart([1, 1, 1, 1]);
+      const twin = await rowPart([1, 1, 1, 1], ["a.png is cut off"]);
       await trainTo(twin, values, { run: `${dir}/study/twin/seed-0` }, 2);
+      const { events } = readRun(`${dir}/study/twin/seed-0`);
+      const leftOut = events.filter(({ kind }) => kind === "bad record");
+      assert.deepEqual(leftOut.map(({ detail }) => detail), [{ message: "a.png is cut off" }]);
       assert.deepEqual(left, await twin.parameters.get("w").floats());
       assert.notEqual(left[0], 1);
       const { sessions, checkpoints } = readRun(run);

@@ -10,6 +10,7 @@ import { PhantomRenderer } from "./phantom_picture.ts";
 import { type ImageRef, type Task, TASKS, type TrainingRecord } from "./record.ts";
 import { RecordOrder } from "./record_order.ts";
 import type { RecordSource } from "./source.ts";
+import { refuseTooManyBad } from "./too_many_bad.ts";
 
 /** An image ready for an encoder. */
 export interface StreamedImage {
@@ -28,6 +29,8 @@ export interface ImageStreamOptions {
   seed: number;
   /** Only records of one image and some text. Text-to-image records if there are any, else questions with answers. */
   texts: boolean;
+  /** The share of images that may be unreadable: they are left out and counted. Default: 0. */
+  mostBad?: number;
 }
 
 /** One record of so many is held out, by the name of its first image: records that share it go together. */
@@ -43,6 +46,8 @@ export class ImageStream {
   readonly #looked: RecordOrder;
   readonly #phantoms = new PhantomRenderer();
   readonly #kept = new Map<string, Pixels>();
+  readonly #tally = { read: 0, bad: 0 };
+  #bad: string[] = [];
 
   /** @throws {InputError} If no record of the source fits */
   constructor(private readonly source: RecordSource, private readonly options: ImageStreamOptions) {
@@ -65,7 +70,7 @@ export class ImageStream {
   /**
    * The image at a place in the stream.
    *
-   * @throws {InputError} Naming file, record and field of an image that cannot be read
+   * @throws {InputError} Naming file, record and field of an image that cannot be read, if it is one too many
    */
   async at(place: number): Promise<StreamedImage> {
     const { seed } = this.options;
@@ -74,13 +79,15 @@ export class ImageStream {
         ? this.#order.at(place).index
         : this.#order.pick(new Draws("instead", seed, place, attempt));
       const draws = new Draws("record", seed, place, attempt);
-      const record = await this.source.read(index, draws);
-      const images = this.#imagesOf(record);
-      if (images.length === 0 || isHeldOut(images[0])) continue;
-      return await this.#sample(record, draws.pick(images));
+      const found = await this.#try(
+        index,
+        draws,
+        (images) => isHeldOut(images[0]) ? undefined : draws.pick(images),
+      );
+      if (found) return found;
     }
     throw new InputError(
-      `Cannot find an image to train on in ${this.source.path}: ${TRIES} records were held out or had none`,
+      `Cannot find an image to train on in ${this.source.path}: ${TRIES} records were held out, had none or were bad`,
       { help: "Give more data" },
     );
   }
@@ -95,18 +102,49 @@ export class ImageStream {
     const seen = new Set<string>();
     for (let n = 0; n < this.#looked.count && found.length < count; n++) {
       const { index } = this.#looked.at(n);
-      const record = await this.source.read(index, new Draws("held out", index));
-      const images = this.#imagesOf(record);
-      if (images.length === 0 || !isHeldOut(images[0])) continue;
-      const twin = this.options.texts ? textOf(record) : keyOf(images[0]);
-      if (seen.has(twin)) continue;
-      seen.add(twin);
-      found.push(await this.#sample(record, images[0]));
+      const sample = await this.#try(index, new Draws("held out", index), ([first], record) => {
+        const twin = this.options.texts ? textOf(record) : keyOf(first);
+        if (!isHeldOut(first) || seen.has(twin)) return undefined;
+        seen.add(twin);
+        return first;
+      });
+      if (sample) found.push(sample);
     }
     if (found.length > 0) return found;
     throw new InputError(`Cannot hold images of ${this.source.path} out: it has too few`, {
       help: `one in ${HELD_OUT} is held out; give more data`,
     });
+  }
+
+  /** What was left out since the last call, in words. */
+  takeBad(): string[] {
+    const bad = this.#bad;
+    this.#bad = [];
+    return bad;
+  }
+
+  /** A record with the image that `choose` picks, if it picks one and it can be read. */
+  async #try(
+    index: number,
+    draws: Draws,
+    choose: (images: ImageRef[], record: TrainingRecord) => ImageRef | undefined,
+  ): Promise<StreamedImage | undefined> {
+    try {
+      const record = await this.source.read(index, draws);
+      const images = this.#imagesOf(record);
+      const ref = images.length === 0 ? undefined : choose(images, record);
+      if (!ref) return undefined;
+      const sample = await this.#sample(record, ref);
+      this.#tally.read++;
+      return sample;
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      this.#tally.read++;
+      this.#tally.bad++;
+      this.#bad.push(error.message);
+      refuseTooManyBad(this.#tally, this.options.mostBad ?? 0, this.#bad, "mostBad");
+      return undefined;
+    }
   }
 
   #imagesOf(record: TrainingRecord): ImageRef[] {

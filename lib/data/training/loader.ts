@@ -3,6 +3,7 @@
 // it gives the same batches from there on, bit for bit.
 
 import { InputError, UsageError } from "../../errors.ts";
+import { refuseTooManyBad } from "./too_many_bad.ts";
 import { type LoadedBatch, makeBatch } from "./loaded_batch.ts";
 import { checkLoaderOptions, type LoaderOptions } from "./loader_options.ts";
 import { firstState, type LeftOut, type LoaderState, MOST_LISTED } from "./loader_state.ts";
@@ -63,8 +64,6 @@ const MOST_AHEAD = 256;
 const APART = 2 ** 44;
 /** The last part of their streams' keys. */
 const MANDATORY = "mandatory";
-/** The share of bad records is not judged on fewer than this. */
-const LEAST_READ = 100;
 
 /**
  * Opens a loader.
@@ -340,15 +339,8 @@ class BatchLoader implements Loader {
     }
     const { mostBad = 0 } = this.options;
     const bad = refused.filter(({ kind }) => kind === "bad").map(({ message }) => message);
-    if (bad.length === 0 || made.bad.count <= mostBad * Math.max(made.read, LEAST_READ)) return;
-    const help = "Repair or remove these records (deno task data check lists them all), " +
-      "or allow a share of bad ones with data.mostBad";
-    if (mostBad === 0) throw new InputError(bad.at(-1)!, { help });
-    throw new InputError(
-      `Cannot go on loading: ${made.bad.count} of ${made.read} records read are bad, more than ` +
-        `${100 * mostBad} %; the last: ${bad.slice(-3).join("; ")}`,
-      { help },
-    );
+    const tally = { read: made.read, bad: made.bad.count };
+    if (bad.length > 0) refuseTooManyBad(tally, mostBad, bad, "data.mostBad");
   }
 
   /** Samples that waited when the state was taken. */

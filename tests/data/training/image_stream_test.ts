@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { InputError } from "../../../lib/errors.ts";
 import { ImageStream, squareOf } from "../../../lib/data/training/image_stream.ts";
 import { openPhantoms } from "../../../lib/data/training/phantom_source.ts";
 import type { TrainingRecord } from "../../../lib/data/training/record.ts";
@@ -43,8 +44,9 @@ Deno.test("ImageStream with texts takes captions only, and holds no text out twi
 });
 
 /** Records with one image each, all of the same picture. */
-function records(images: readonly (string | undefined)[]) {
+function records(images: readonly (string | undefined)[], bad: readonly number[] = []) {
   const read = (index: number): TrainingRecord => {
+    if (bad.includes(index)) throw new InputError(`Cannot read record ${index}`);
     const name = images[index];
     const pixels = { height: 16, width: 16, data: new Float32Array(768).fill(0.5) };
     const image = { type: "image" as const, image: { name: name ?? "", pixels } };
@@ -81,12 +83,40 @@ Deno.test("ImageStream holds records of one image out together, and passes over 
   }
 });
 
+Deno.test("ImageStream leaves bad images out and counts them, up to a share", async () => {
+  const names = Array.from({ length: 200 }, (_, i) => `image ${i}`);
+  const bad = [3, 30, 131];
+  const strict = new ImageStream(records(names, bad), OPTIONS);
+  const readAll = async (stream: ImageStream) => {
+    const seen: string[] = [];
+    for (let place = 0; place < 200; place++) seen.push((await stream.at(place)).where);
+    return seen;
+  };
+  await assert.rejects(readAll(strict), (error) => {
+    assert.ok(error instanceof InputError);
+    assert.match(error.message, /^Cannot read record (3|30|131)$/);
+    return /data check .* a share of bad ones with mostBad$/.test(error.help!);
+  });
+  const lenient = new ImageStream(records(names, bad), { ...OPTIONS, mostBad: 0.05 });
+  const seen = await readAll(lenient);
+  assert.deepEqual(seen, await readAll(lenient), "the same instead of the bad ones");
+  assert.ok(bad.every((index) => !seen.includes(`record ${index}`)));
+  const told = lenient.takeBad();
+  assert.ok(told.length >= 2 && told.every((message) => /record (3|30|131)$/.test(message)));
+  assert.deepEqual(lenient.takeBad(), []);
+
+  const many = Array.from({ length: 30 }, (_, i) => 3 * i);
+  const stream = new ImageStream(records(names, many), { ...OPTIONS, mostBad: 0.05 });
+  await assert.rejects(readAll(stream), /^InputError: Cannot go on loading: 6 of \d+ .* than 5 %/);
+});
+
 Deno.test("ImageStream says so when there is nothing to read", async () => {
   const none = records([undefined, undefined]);
   const stream = new ImageStream(none, OPTIONS);
   await assert.rejects(stream.at(0), {
     name: "InputError",
-    message: "Cannot find an image to train on in made: 100 records were held out or had none",
+    message:
+      "Cannot find an image to train on in made: 100 records were held out, had none or were bad",
   });
   await assert.rejects(stream.heldOut(3), {
     name: "InputError",
