@@ -20,6 +20,9 @@ export interface WeightFiles {
 /** The autoencoder's own file in a released folder. */
 export const AUTOENCODER_FILE = "ae.safetensors";
 
+/** A LoRA adapter in a checkpoint of its training, and the newest in the run's folder. */
+export const ADAPTER_FILE = "adapter.safetensors";
+
 /** Names that are taken before others, first one first. */
 const STEMS = ["ema_bf16", "ema", "model_bf16", "model"];
 

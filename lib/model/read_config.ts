@@ -3,6 +3,7 @@
 
 import { fileReason } from "../data/jsonl.ts";
 import { InputError, UsageError } from "../errors.ts";
+import { ADAPTER_FILE } from "./checkpoint_files.ts";
 import { type AutoencoderConfig, checkAutoencoderConfig } from "./autoencoder.ts";
 import {
   type ConfigProblem,
@@ -205,9 +206,12 @@ async function readObject(path: string, optional = false): Promise<Section | und
     text = await Deno.readTextFile(path);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound && optional) return undefined;
+    const adapter = path.replace(/[^/]*$/, ADAPTER_FILE);
     throw new InputError(`Cannot read ${path}: ${fileReason(cause)}`, {
       cause,
-      help: "give a folder with config.json, or with llm_config.json and vit_config.json",
+      help: await isFile(adapter)
+        ? `here is a LoRA adapter: give the model it was trained over, and --lora ${adapter}`
+        : "give a folder with config.json, or with llm_config.json and vit_config.json",
     });
   }
   let value: unknown;
@@ -219,6 +223,10 @@ async function readObject(path: string, optional = false): Promise<Section | und
   const object = asObject(value);
   if (!object) throw new InputError(`Cannot read ${path}: it holds no object`);
   return new Section(path, object);
+}
+
+function isFile(path: string): Promise<boolean> {
+  return Deno.stat(path).then((info) => info.isFile, () => false);
 }
 
 function asObject(value: unknown): Json | undefined {

@@ -2,6 +2,7 @@
 
 import type { Communicator } from "../comm/communicator.ts";
 import type { LoaderState } from "../data/training/loader.ts";
+import { ADAPTER_FILE } from "../model/checkpoint_files.ts";
 import { loraMetadata, saveLora } from "../model/lora_file.ts";
 import type { Files } from "../train/checkpoint/files.ts";
 import { planSnapshot } from "../train/checkpoint/snapshot.ts";
@@ -12,9 +13,6 @@ import type { SessionParts } from "./open_session.ts";
 import type { Pending } from "./pending_steps.ts";
 import { gatherTexts, gatherUpdates, sharedEntries } from "./ranks.ts";
 import { snapshotOf, type TrainState } from "./snapshot.ts";
-
-/** The newest adapter in a run's folder. */
-const ADAPTER_FILE = "adapter.safetensors";
 
 /** Where a checkpoint goes, and what it keeps. */
 export interface SaveTarget {

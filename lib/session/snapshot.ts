@@ -2,7 +2,7 @@
 // names beside a config and a vocabulary, so that the folder can also be used as a model.
 
 import { InputError } from "../errors.ts";
-import { AUTOENCODER_FILE } from "../model/checkpoint_files.ts";
+import { ADAPTER_FILE, AUTOENCODER_FILE } from "../model/checkpoint_files.ts";
 import { LORA_PREFIX } from "../model/lora.ts";
 import { ownConfigText } from "../model/own_config.ts";
 import type { BestState } from "./best.ts";
@@ -46,7 +46,6 @@ export interface TrainState {
 
 /** Files of weights beside the moments. */
 const WEIGHTS = "model.safetensors";
-const ADAPTER = "adapter.safetensors";
 const AVERAGE = "ema.safetensors";
 const MOMENTS = "optimizer.safetensors";
 
@@ -88,7 +87,7 @@ export function snapshotOf(
   );
   const files = [
     {
-      name: adaptersOnly ? ADAPTER : WEIGHTS,
+      name: adaptersOnly ? ADAPTER_FILE : WEIGHTS,
       tensors: weights.map(([name, tensor]) => saved(fileName(name), tensor)),
       ...(adapterMetadata ? { metadata: adapterMetadata } : {}),
     },
@@ -180,7 +179,7 @@ export async function restoreWeights(
   model: UniMedVL,
   adaptersOnly: boolean,
 ): Promise<void> {
-  const weights = opened.file(adaptersOnly ? ADAPTER : WEIGHTS);
+  const weights = opened.file(adaptersOnly ? ADAPTER_FILE : WEIGHTS);
   for (const [name, tensor] of model.parameters.entries()) {
     if (adaptersOnly && !name.startsWith(LORA_PREFIX)) continue;
     const bytes = await readTensor(weights, fileName(name), tensor.shape, STORED[tensor.dtype]!);

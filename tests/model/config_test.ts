@@ -390,3 +390,12 @@ Deno.test("readConfig() names the file and field that is wrong", async () => {
     });
   }
 });
+
+Deno.test("a folder with nothing but an adapter says how it is used", () =>
+  inFolder({ "adapter.safetensors": "" }, async (dir) => {
+    await assert.rejects(readConfig(dir), {
+      name: "InputError",
+      help:
+        `here is a LoRA adapter: give the model it was trained over, and --lora ${dir}/adapter.safetensors`,
+    });
+  }));
