@@ -143,15 +143,19 @@ Deno.test({
       const exists = (path: string) => Deno.stat(path).then(() => true, () => false);
       await until("the first start", () => exists(`${folder}/waiting`));
       await run("scancel", ["--signal=USR1", "--batch", `${job}_1`]);
+      const said = (i: number) => Deno.readTextFile(`${folder}/trial-${i}`);
       // A job that is put in the queue again waits there for some time: asked to, it begins now.
-      await until("the queue", async () => {
+      await until("the second start", async () => {
         await run("scontrol", ["update", `JobId=${job}_1`, "StartTime=now"]);
+        return (await said(1)).includes("--resume");
+      });
+      await until("the queue", async () => {
         const queue = await run("squeue", ["-h", "-j", String(job)]);
         return queue?.code === 0 && queue.stdout.trim() === "";
       });
-      const said = (i: number) => Deno.readTextFile(`${folder}/trial-${i}`);
+      const log = await Deno.readTextFile(`${folder}/trial-1.log`).catch(() => "");
       assert.equal(await said(0), "--name trial-0 seed=0\n");
-      assert.equal(await said(1), "--name trial-1 seed=1\n--name trial-1 seed=1 --resume\n");
+      assert.equal(await said(1), "--name trial-1 seed=1\n--name trial-1 seed=1 --resume\n", log);
       assert.equal(await said(2), "--name trial-2 seed=2\n");
     } finally {
       await cluster.close();
