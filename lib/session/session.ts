@@ -30,7 +30,7 @@ import { enterStage, rateAt, spansOf, stageAt, type StageSpan } from "./stages.t
 import type { TrainOptions, TrainStep } from "./train.ts";
 import { update } from "./update.ts";
 
-/** Steps after which idle device memory is given up: batches differ, and buffers of ever more sizes would be kept. */
+/** Steps after which idle memory is given up: batches differ, and buffers of ever more sizes would be kept. */
 const TRIM_EVERY = 100;
 
 /** Longest time between two read-backs, in milliseconds: each waits for the device. */
@@ -211,8 +211,10 @@ export class Session {
     this.#drawn = sums.drawn;
     this.#tokens += sums.tokens;
     this.#made++;
-    if (this.#made % TRIM_EVERY === 0) this.gpu.buffers.trim();
-    this.#garbage.look();
+    if (this.#made % TRIM_EVERY === 0) {
+      this.gpu.buffers.trim();
+      this.#garbage.collect();
+    } else this.#garbage.look();
     const total = this.#spans.at(-1)!.to;
     this.#pending.push({
       step: { number: this.#made, total, stage: stage.name, learningRate, tokens: sums.tokens },

@@ -2,8 +2,6 @@
 // the loader's worker, the run record and a checkpoint every hundred steps.
 
 import assert from "node:assert/strict";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { openDevice } from "../../lib/gpu/device.ts";
 import { train } from "../../lib/session/train.ts";
 import { parseConfigFile, resolveTrainConfig } from "../../lib/train/config/resolve.ts";
@@ -16,12 +14,6 @@ const STEPS = countFrom("OKA_SOAK_STEPS", 2000);
 const WARM = Math.min(200, STEPS >> 1);
 /** Steps at a mark whose median counts: one round of what the pool of buffers gives up. */
 const WINDOW = Math.min(100, WARM >> 1);
-
-/** Collects what scripts no longer hold. */
-setFlagsFromString("--expose-gc");
-const collect: () => void = runInNewContext("gc");
-/** Steps between two collections. Command buffers and bind groups look small to the collector, which leaves 100s of MB. */
-const COLLECT_EVERY = 20;
 
 /** One long stage of every task on phantoms, the averages kept, nothing held out. */
 function settings() {
@@ -52,7 +44,6 @@ longTest(
         const live: number[] = [];
         let saves = 0;
         for await (const step of train(gpu, settings(), { run: `${dir}/study/soak/seed-0` })) {
-          if (step.number % COLLECT_EVERY === 0) collect();
           resident.push(Deno.memoryUsage().rss);
           live.push(gpu.buffers.liveBytes);
           if (step.checkpoint) saves++;
