@@ -13,7 +13,8 @@ const FLAGS = {
   ...ROOT_FLAG,
   all: {
     type: "boolean",
-    help: "over the index of all runs: tables run, metric, setting, checkpoint, evaluation",
+    help:
+      "over the index of all runs: tables run, metric (the last value of each), setting, checkpoint, evaluation",
   },
   limit: { type: "integer", default: 1000, min: 1, unit: "rows", help: "most rows given" },
   timeout: {
@@ -63,7 +64,10 @@ export const queryRuns: Subcommand<typeof FLAGS> = {
         flags.all
           ? "Cannot query: with --all no run is named"
           : "Cannot query: a run and a SELECT are needed",
-        { help: 'such as: deno task runs query joint/seed-0 "SELECT count(*) FROM metric"' },
+        {
+          help: 'such as: deno task runs query joint/seed-0 "SELECT count(*) FROM metric", or ' +
+            '--all "SELECT count(*) FROM run" over all runs',
+        },
       );
     }
     refuseSeveral(sql);

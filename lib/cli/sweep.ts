@@ -16,6 +16,8 @@ export interface SweepRun {
   name: string;
   /** Its values, as `field=value`. */
   settings: string[];
+  /** Arm of the study that it is in: runs that differ in nothing but their seed share one. */
+  arm: string;
 }
 
 /** Slurm's usual MaxArraySize is 1001, of which the last is not allowed. */
@@ -87,5 +89,23 @@ export function sweepRuns(name: string, axes: readonly Axis[]): SweepRun[] {
       values.map((v) => [...before, `${field}=${v}`])
     );
   }
-  return combinations.map((settings, i) => ({ name: `${name}-${i}`, settings }));
+  const arms = armsOf(combinations);
+  return combinations.map((settings, i) => ({ name: `${name}-${i}`, settings, arm: arms[i] }));
+}
+
+/** Longest name of an arm; folders must stay readable. */
+const MOST_ARM = 60;
+
+/** Names of arms, from all values but the seed's: `beta2-0-95`; `train` where there are none. */
+function armsOf(combinations: readonly (readonly string[])[]): string[] {
+  const kinds = combinations.map((settings) => settings.filter((text) => !/^seed=/.test(text)));
+  const word = (text: string) =>
+    text.replace(/^.*?([^.=]+)=/, "$1-").toLowerCase().replace(/[^a-z0-9]+/g, "-")
+      .replace(/^-+|-+$/g, "");
+  const keys = kinds.map((kind) => kind.join("\n"));
+  const names = kinds.map((kind) => kind.map(word).join("-") || "train");
+  const clear = new Set(keys).size === new Set(names).size &&
+    names.every((name) => name.length <= MOST_ARM);
+  const distinct = [...new Set(keys)];
+  return clear ? names : keys.map((key) => `arm-${distinct.indexOf(key)}`);
 }

@@ -7,7 +7,7 @@ import { arrayScript, type SlurmOptions, submitArray } from "./slurm.ts";
 import { readAxis, sweepRuns } from "./sweep.ts";
 import { runFolder } from "../study/run_folder.ts";
 import type { TrainFlags, trainFlags } from "./train_flags.ts";
-import { ARM, planOf, type TrainPlan, wholeValues } from "./train_plan.ts";
+import { planOf, type TrainPlan, wholeValues } from "./train_plan.ts";
 
 /** Options of `--slurm` that go to sbatch. */
 const SLURM = ["time", "mem", "gres", "partition", "account"] as const;
@@ -26,7 +26,7 @@ export async function trainArray(
   const { name } = plan.settings.values;
   if (flags.run !== undefined) {
     throw new UsageError("Cannot use --run with --array: each run has a folder of its own", {
-      help: "leave --run out; run N gets runs/NAME-N/train/seed-SEED",
+      help: "leave --run out; runs lie in runs/NAME/ARM/seed-SEED, the arm named for what differs",
     });
   }
   const runs = sweepRuns(name, wholeValues(flags.array ?? []).map(readAxis));
@@ -34,7 +34,7 @@ export async function trainArray(
   const folders: string[] = [];
   for (const run of runs) {
     const own = await planOf({ ...flags, set: [...set, ...run.settings] });
-    folders.push(runFolder("runs", run.name, ARM, own.settings.values.seed));
+    folders.push(runFolder("runs", name, run.arm, own.settings.values.seed));
   }
   const folder = Deno.cwd();
   const logs = `${folder}/runs/${name}`;

@@ -12,6 +12,7 @@ import { probeStages, type StageTrainability } from "../session/trainability.ts"
 import { tableText } from "../show/notebook.ts";
 import { checkTrainConfig } from "../train/config/check.ts";
 import type { TrainConfig } from "../train/config/schema.ts";
+import { LateProgress } from "./late_progress.ts";
 import { trainabilityText } from "../train/trainability.ts";
 import type { Context } from "./command.ts";
 import type { trainFlags } from "./train_flags.ts";
@@ -27,13 +28,13 @@ export async function checkTraining(
   context: Context<typeof trainFlags>,
 ): Promise<void> {
   const { print, emit, warn } = context;
-  const sources = await dataFacts(config.data.sources);
-  const heldOut = await dataFacts(config.data.validation);
   const model = await sizesOf(config);
-  const records = sources.reduce((sum, { records }) => {
-    for (const [task, n] of Object.entries(records)) sum[task] = (sum[task] ?? 0) + n;
-    return sum;
-  }, {} as Record<string, number>);
+  const progress = new LateProgress(context, "checking data");
+  const { sources, heldOut, records } = await dataFacts(config.data, {
+    onNote: (text) => print(text),
+    onLook: (what, done, total) => progress.update({ label: what, step: done, total, fields: {} }),
+    signal: context.signal,
+  }).finally(() => progress.done());
   for (const finding of checkTrainConfig(config, { model, records })) {
     warn(`${finding.path}: ${finding.message}; ${finding.help}`);
   }

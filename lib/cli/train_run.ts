@@ -94,6 +94,7 @@ export async function trainRun(
   const memory = formatBytes(Deno.memoryUsage().rss);
   note(`${seconds.toFixed(0)} s, ${memory} resident`);
   if (last) print(summary(last, run));
+  else print(`${run}: nothing is left to do, it had ended before`);
   print(paths.find((path) => path.endsWith(".html")) ?? paths[0]);
 }
 

@@ -29,6 +29,7 @@ import { parameterShapes } from "../model/shapes.ts";
 import { UniMedVL } from "../model/unimedvl.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { type DrawDefaults, readDefaults } from "./defaults.ts";
+import { modelFolder } from "../model/model_folder.ts";
 
 /** Parts of a model that tasks need apart. */
 export type Part = "head" | "und" | "gen" | "vit" | "latent" | "encoder" | "decoder";
@@ -278,7 +279,7 @@ export class OpenModel {
 /**
  * Opens a model folder: headers and tokenizer are read, weights when they are needed.
  *
- * @param dir a released or quantized folder, or one written here
+ * @param path a released or quantized folder, one written here, or a run, whose newest checkpoint it is
  * @param options `workingBytes`: device memory that weights leave to activations; default: what the verb needs.
  *   `lora`: an adapter written by `saveLora`, which the model answers and draws with; the folder stays as it is
  * @throws {InputError} If the folder is no model, its config is wrong, it has no tokenizer, or the adapter is of
@@ -286,9 +287,10 @@ export class OpenModel {
  */
 export async function openModel(
   gpu: Gpu,
-  dir: string,
+  path: string,
   options: { workingBytes?: number; lora?: string } = {},
 ): Promise<OpenModel> {
+  const dir = await modelFolder(path);
   await refuseNoFolder(dir);
   const tokenizer = await openTokenizer(dir);
   const defaults = await readDefaults(dir);

@@ -15,6 +15,7 @@ import { writeFolder, type WriteOptions } from "./checkpoint_write.ts";
 import { layerOf } from "./lora.ts";
 import { checkBase, checkpointDigest, type LoraFile, readLora } from "./lora_file.ts";
 import { nameInReference } from "./weights.ts";
+import { modelFolder } from "./model_folder.ts";
 
 /** How a folder and an adapter are merged. */
 export interface MergeOptions extends Omit<WriteOptions, "identity"> {
@@ -52,7 +53,7 @@ export interface MergeReport {
  * Writes a folder that computes what the base with its adapter does; the base is only read. An unfinished
  * `<out>.partial` of the same base, adapter and settings is gone on with.
  *
- * @param dir the folder that the adapter was trained over
+ * @param base the folder that the adapter was trained over
  * @param adapter file written by `saveLora`
  * @param out the folder to write; it gets its name when it is complete
  * @throws {InputError} If folder or adapter cannot be read, do not belong together, or a sum leaves the dtype
@@ -60,7 +61,7 @@ export interface MergeReport {
  * @throws {ResourceError} If the disk has too little space or writing fails
  */
 export async function mergeLora(
-  dir: string,
+  base: string,
   adapter: string,
   out: string,
   options: MergeOptions = {},
@@ -71,6 +72,7 @@ export async function mergeLora(
       help: "F32, F16 and BF16 are the choices",
     });
   }
+  const dir = await modelFolder(base);
   const lora = await readLora(adapter);
   const checkpoint = await openCheckpoint(dir);
   try {

@@ -13,6 +13,7 @@ import { bytesOf, type Tally } from "./checkpoint_rows.ts";
 import { partOf, PARTS } from "./checkpoint_summary.ts";
 import { type OutFile, writeFolder, type WriteOptions } from "./checkpoint_write.ts";
 import { nameInReference } from "./weights.ts";
+import { modelFolder } from "./model_folder.ts";
 
 /** How a folder is quantized. */
 export interface QuantizeOptions extends Choice, Omit<WriteOptions, "identity"> {
@@ -43,17 +44,18 @@ export interface QuantizeReport {
 /**
  * Quantizes a folder. An unfinished `<out>.partial` of the same source and settings is gone on with.
  *
- * @param dir a checkpoint folder that is not quantized yet
+ * @param source a checkpoint folder that is not quantized yet, or a run
  * @param out the folder to write; it gets its name when it is complete
  * @throws {InputError} If the source cannot be opened, is packed already, or has a value that is not finite
  * @throws {UsageError} If `out` exists, or a pattern matches nothing
  * @throws {ResourceError} If the disk has too little space or writing fails
  */
 export async function quantizeCheckpoint(
-  dir: string,
+  source: string,
   out: string,
   options: QuantizeOptions,
 ): Promise<QuantizeReport> {
+  const dir = await modelFolder(source);
   const checkpoint = await openCheckpoint(dir);
   try {
     const packed = [...checkpoint.tensors.values()].find(({ dtype }) => isPacked(dtype));

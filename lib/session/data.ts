@@ -9,7 +9,7 @@ import {
 } from "../data/training/loader.ts";
 import { excludeRecords, readExclusions } from "../data/training/exclusions.ts";
 import { openSource } from "../data/training/open_source.ts";
-import type { Task } from "../data/training/record.ts";
+import { type Task, TASKS } from "../data/training/record.ts";
 import type { RecordSource } from "../data/training/source.ts";
 import { latentSize } from "../model/config.ts";
 import { shiftTimesteps } from "../model/batch.ts";
@@ -47,6 +47,15 @@ export async function openSources(configs: readonly SourceConfig[]): Promise<Ope
 /** Closes sources. */
 export function closeSources(sources: OpenSources): void {
   for (const { source } of sources) source.close();
+}
+
+/** Records of sources together, by task; tasks without any are absent. */
+export function recordsOf(sources: OpenSources): Partial<Record<Task, number>> {
+  const records: Partial<Record<Task, number>> = {};
+  for (const { source } of sources) {
+    for (const task of source.tasks) records[TASKS[task]] = (records[TASKS[task]] ?? 0) + 1;
+  }
+  return records;
 }
 
 /** One hash of all data: what a run record says it was trained on. */

@@ -1,8 +1,9 @@
-// What data sources hold, without reading their records.
+// What the data of a training holds, and what of it will be used.
 
-import { TASKS } from "../data/training/record.ts";
-import type { SourceConfig } from "../train/config/schema.ts";
-import { closeSources, openSources } from "./data.ts";
+import type { Task } from "../data/training/record.ts";
+import type { TrainConfig } from "../train/config/schema.ts";
+import { closeSources, openSources, recordsOf } from "./data.ts";
+import { type CheckParts, checkSources, leaveOut } from "./data_check.ts";
 
 /** A source in numbers. */
 export interface SourceFacts {
@@ -10,23 +11,37 @@ export interface SourceFacts {
   path: string;
   format: string;
   /** Records by task; tasks without any are absent. */
-  records: Record<string, number>;
+  records: Partial<Record<Task, number>>;
 }
 
 /**
- * Opens sources and counts their records by task.
+ * Opens sources, checks them as a training does and counts what is left, by task.
  *
- * @throws {InputError} If one cannot be opened
+ * @returns `records`: of all training sources together
+ * @throws {InputError} If one cannot be opened, or too many of its records are bad
  */
-export async function dataFacts(configs: readonly SourceConfig[]): Promise<SourceFacts[]> {
-  const sources = await openSources(configs);
+export async function dataFacts(
+  data: TrainConfig["data"],
+  parts: Omit<CheckParts, "run" | "comm"> = {},
+): Promise<{
+  sources: SourceFacts[];
+  heldOut: SourceFacts[];
+  records: Partial<Record<Task, number>>;
+}> {
+  const all = await openSources(data.sources);
+  const held = await openSources(data.validation).catch((cause) => {
+    closeSources(all);
+    throw cause;
+  });
   try {
-    return sources.map(({ source: { name, path, format, tasks } }) => {
-      const records: Record<string, number> = {};
-      for (const task of tasks) records[TASKS[task]] = (records[TASKS[task]] ?? 0) + 1;
-      return { name, path, format, records };
-    });
+    const own = leaveOut(all, await checkSources(data, all, held, parts));
+    const facts = (opened: typeof own) =>
+      opened.map(({ source }) => {
+        const { name, path, format } = source;
+        return { name, path, format, records: recordsOf([{ source }]) };
+      });
+    return { sources: facts(own), heldOut: facts(held), records: recordsOf(own) };
   } finally {
-    closeSources(sources);
+    closeSources([...all, ...held]);
   }
 }

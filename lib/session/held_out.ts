@@ -62,9 +62,10 @@ export class HeldOutData {
     return Object.fromEntries(weights.length > 0 ? weights : present.map((task) => [task, 1]));
   }
 
-  async #batches(mix: Partial<Record<Task, number>>, samples: number): Promise<HeldOutBatch[]> {
-    if (samples === 0 || Object.keys(mix).length === 0) return [];
+  async #batches(mix: Partial<Record<Task, number>>, asked: number): Promise<HeldOutBatch[]> {
     const { config, stage, sources, opened } = this;
+    const samples = Math.min(asked, this.#count(Object.keys(mix) as Task[]));
+    if (samples === 0) return [];
     const size = Math.min(BATCH, samples);
     const loader = await heldOutLoader(config, stage, sources, opened, mix, size);
     try {
@@ -76,6 +77,14 @@ export class HeldOutData {
     } finally {
       await loader.close();
     }
+  }
+
+  /** Records of some tasks. */
+  #count(tasks: readonly Task[]): number {
+    const wanted = new Set(tasks.map((task) => TASKS.indexOf(task)));
+    return this.sources.reduce((n, { source }) => {
+      return n + source.tasks.filter((task) => wanted.has(task)).length;
+    }, 0);
   }
 
   /** Forgets the batches. */

@@ -20,6 +20,7 @@ import type { TrainConfig } from "../train/config/schema.ts";
 import { encoderDigest } from "../train/latents.ts";
 import { narrowMatrices } from "../train/narrow.ts";
 import { fullWeights, storedWeights, wholeAutoencoder } from "./full_weights.ts";
+import { modelFolder } from "../model/model_folder.ts";
 
 /** Everything about the model that a training holds. */
 export interface TrainModel {
@@ -47,7 +48,7 @@ export interface TrainModel {
 export async function sizesOf(
   { model: { preset, checkpoint } }: TrainConfig,
 ): Promise<UniMedVLConfig> {
-  if (checkpoint !== null) return await readConfig(checkpoint);
+  if (checkpoint !== null) return await readConfig(await modelFolder(checkpoint));
   if (Object.hasOwn(PRESETS, preset)) return PRESETS[preset as keyof typeof PRESETS];
   if (await isFile(`${preset}/config.json`)) return await readConfig(preset);
   const presets = Object.keys(PRESETS).join(", ");
@@ -71,7 +72,7 @@ export async function openTrainModel(
   const { model: { checkpoint } } = config;
   return checkpoint === null
     ? await drawnModel(gpu, config, onNote)
-    : await storedModel(gpu, config, checkpoint, onNote);
+    : await storedModel(gpu, config, await modelFolder(checkpoint), onNote);
 }
 
 async function drawnModel(

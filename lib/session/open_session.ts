@@ -15,7 +15,8 @@ import type { TrainConfig } from "../train/config/schema.ts";
 import { GradientReducer } from "../train/reduce.ts";
 import { Shards } from "../train/shards.ts";
 import { BEST } from "./best.ts";
-import { closeSources, dataDigest, type OpenSources, openSources } from "./data.ts";
+import { closeSources, dataDigest, type OpenSources, openSources, recordsOf } from "./data.ts";
+import { checkSources, leaveOut, saveCheck } from "./data_check.ts";
 import { openTrainModel, sizesOf, type TrainModel } from "./model.ts";
 import { endOf, TrainRecord } from "./record.ts";
 import { checkRunRoom } from "./room.ts";
@@ -53,11 +54,19 @@ export async function openSession(
   const config = settings.values;
   const undo: ((cause: unknown) => void)[] = [];
   try {
-    checkTrainConfig(config, { model: await sizesOf(config) });
-    const sources = await openSources(config.data.sources);
-    undo.push(() => closeSources(sources));
+    const model = await sizesOf(config);
+    checkTrainConfig(config, { model });
+    const all = await openSources(config.data.sources);
+    undo.push(() => closeSources(all));
     const heldOutSources = await openSources(config.data.validation);
     undo.push(() => closeSources(heldOutSources));
+    const check = await checkSources(config.data, all, heldOutSources, {
+      ...options,
+      onLook: (what, done, total) =>
+        options.onStage?.(`checking data: ${what} ${done} of ${total}`),
+    });
+    const sources = leaveOut(all, check);
+    checkTrainConfig(config, { model, records: recordsOf(sources) });
     const found = options.resume
       ? await findCheckpoint(
         options.run,
@@ -70,12 +79,16 @@ export async function openSession(
     }
     const snapshot = found && await openSnapshot(found.path, { verify: false });
     if (snapshot) undo.push(() => snapshot.close());
-    const { rank } = options.comm ?? SOLO;
-    const record = rank === 0
+    const comm = options.comm ?? SOLO;
+    if (snapshot) checkProcesses(snapshot.state as unknown as TrainState, comm, options.run);
+    const record = comm.rank === 0
       ? new TrainRecord(gpu, settings, options, dataDigest(sources), found?.step)
       : undefined;
     undo.push((cause) => record?.close(endOf(cause, false, undefined)));
-    if (record) await cleanUp(options.run);
+    if (record) {
+      await cleanUp(options.run);
+      await saveCheck(options.run, check);
+    }
     pinKernels(gpu, snapshot?.state as TrainState | undefined, options);
 
     options.onStage?.("opening the model");
@@ -88,7 +101,6 @@ export async function openSession(
       await checkRunRoom(options.run, toSave, found !== null, options.files);
     }
     const { clip: _clip, ...adamw } = config.optimizer;
-    const comm = options.comm ?? SOLO;
     const group = comm.size > 1 ? groupOf(comm, opened, config) : undefined;
     const own = group?.shards?.own(opened.model.parameters) ?? opened.model.parameters;
     const optimizer = new AdamW(own, {
@@ -101,7 +113,6 @@ export async function openSession(
       const { model, adaptersOnly } = opened;
       const isOwn = (name: string) => !group?.shards || group.shards.ownerOf(name) === comm.rank;
       state = await restoreSnapshot(snapshot, model, optimizer, { adaptersOnly, isOwn });
-      checkProcesses(state, comm, options.run);
       snapshot.close();
       if (record && config.save.best && state.best) await nameBest(options, state.best.step);
     }

@@ -11,7 +11,9 @@ import type { TrainStep } from "./train.ts";
 
 /** A step whose numbers are still on the device. */
 export interface Pending {
-  step: Pick<TrainStep, "number" | "total" | "stage" | "learningRate" | "tokens">;
+  step: Pick<TrainStep, "number" | "total" | "stage" | "learningRate" | "tokens" | "leftOut">;
+  /** In this stage, with this step. */
+  drawn: Drawn;
   metrics: StepMetrics;
   /** What the state was before it, should it turn out to have changed nothing. */
   before: { updates: Record<string, number>; loader: LoaderState; drawn: Drawn; tokens: number };

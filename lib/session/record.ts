@@ -72,10 +72,10 @@ export class TrainRecord {
     return this.#run.session;
   }
 
-  /** Logs steps; `drawn` is the mix so far in this stage. */
-  steps(steps: readonly TrainStep[], drawn: Drawn): void {
+  /** Logs steps. @param drawn the mix of its stage after each step, by its number */
+  steps(steps: readonly TrainStep[], drawn: ReadonlyMap<number, Drawn>): void {
     for (const step of steps) {
-      const { number, text, flow, norm, learningRate, tokens, waiting, seconds } = step;
+      const { number, text, flow, norm, learningRate, tokens, waiting, seconds, leftOut } = step;
       if (number % this.#logEvery !== 0) continue;
       this.#run.metrics(number, {
         ...(text === undefined ? {} : { text }),
@@ -85,14 +85,12 @@ export class TrainRecord {
         tokens,
         waiting,
         seconds,
+        "left-out": leftOut,
+        ...Object.fromEntries(
+          TASKS.map((task) => [`drawn/${task}`, drawn.get(number)![task].samples]),
+        ),
       });
     }
-    const last = steps.at(-1)?.number;
-    if (last === undefined) return;
-    this.#run.metrics(
-      last,
-      Object.fromEntries(TASKS.map((task) => [`drawn/${task}`, drawn[task].samples])),
-    );
   }
 
   event(kind: string, detail: Json, step: number): void {

@@ -36,6 +36,9 @@ const TRIM_EVERY = 100;
 /** Longest time between two read-backs, in milliseconds: each waits for the device. */
 const READ_EVERY_MS = 250;
 
+/** Most records left out that are told once only. */
+const MOST_TOLD = 10_000;
+
 /** A training in progress. */
 export class Session {
   readonly #spans: StageSpan[];
@@ -59,6 +62,8 @@ export class Session {
   readonly #best: Best;
   readonly #garbage = new GarbageWatch();
   #failed = false;
+  /** Records that were left out, in words. */
+  readonly #told = new Set<string>();
   /** Set once any process was asked to stop. */
   #stopAsked = false;
 
@@ -171,7 +176,9 @@ export class Session {
     const { rank, size: ranks } = this.#comm;
     const note = this.options.onNote;
     const onBad = (message: string) => {
-      note?.(message);
+      if (this.#told.has(message)) return; // it is met again in every pass, and as a stand-in
+      if (this.#told.size < MOST_TOLD) this.#told.add(message);
+      note?.(`left out: ${message}`);
       record?.event("bad record", { message }, this.#made);
     };
     const share = { rank, ranks };
@@ -217,7 +224,15 @@ export class Session {
     } else this.#garbage.look();
     const total = this.#spans.at(-1)!.to;
     this.#pending.push({
-      step: { number: this.#made, total, stage: stage.name, learningRate, tokens: sums.tokens },
+      step: {
+        number: this.#made,
+        total,
+        stage: stage.name,
+        learningRate,
+        tokens: sums.tokens,
+        leftOut: this.#position.bad.count + this.#position.long.count,
+      },
+      drawn: sums.drawn,
       ...made,
       before,
       samples: batches.flatMap(({ samples }) => samples.map(({ where }) => where)),
@@ -229,6 +244,7 @@ export class Session {
     const pending = this.#pending;
     this.#pending = [];
     const steps: TrainStep[] = [];
+    const drawn = new Map(pending.map(({ step, drawn }) => [step.number, drawn]));
     let bad: { entry: Pending; reason: string } | undefined;
     for (const { entry, read, fault } of await readPending(pending)) {
       if (fault === undefined) {
@@ -251,7 +267,7 @@ export class Session {
         record?.event("divergence", { warning }, step.number);
       }
     }
-    record?.steps(steps, this.#drawn);
+    record?.steps(steps, drawn);
     if (bad) {
       for (const step of steps) yield step;
       await this.#stop(bad);
@@ -315,8 +331,10 @@ export class Session {
     record?.event("not finite", { reason, samples }, step.number);
     const checkpoint = await this.#save() ?? "";
     const files = record ? await saveReplays(run, entry, { reason, checkpoint }) : [];
+    const { nonFinite, mostSkipped } = this.settings.values.guards;
+    const inARow = nonFinite === "stop" ? "" : `, ${mostSkipped} in a row (guards.mostSkipped)`;
     throw new NumericsError(
-      `Cannot go on: ${reason} at step ${step.number}; nothing was changed by it`,
+      `Cannot go on: ${reason} at step ${step.number}${inARow}; nothing was changed by it`,
       { help: `look at the batch: deno task train --replay ${files[0] ?? `${run}/replay`}` },
     );
   }

@@ -49,6 +49,8 @@ export interface TrainStep {
   learningRate: number;
   /** Packed tokens of the window, over all processes. */
   tokens: number;
+  /** Records that this process could not use since the first step: bad ones and those too long. */
+  leftOut: number;
   /** Seconds since the session began. */
   seconds: number;
   /** Packed tokens per second of the session so far. */

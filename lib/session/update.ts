@@ -11,6 +11,9 @@ import { inputsOf } from "./data.ts";
 import type { SessionParts } from "./open_session.ts";
 import type { WindowTotals } from "./pending_steps.ts";
 
+/** Longest time in which nothing else of this thread runs, beyond one micro-batch, in milliseconds. */
+const TURN_EVERY_MS = 100;
+
 /** What one update is made with. */
 export interface UpdateOptions {
   config: TrainConfig;
@@ -47,7 +50,13 @@ export async function update(
     : new TrainWindow(model, optimizer);
   const { clip } = config.optimizer;
   try {
-    for (const objective of objectives) await window.add(objective);
+    let turned = performance.now();
+    for (const objective of objectives) {
+      await window.add(objective);
+      if (performance.now() - turned < TURN_EVERY_MS) continue;
+      await new Promise((resolve) => setTimeout(resolve)); // signals are heard, timers run
+      turned = performance.now();
+    }
     const metrics = await window.finish({
       learningRate,
       ...(clip === null ? {} : { maxNorm: clip }),

@@ -36,6 +36,15 @@ export interface HeldOutAnswer {
   correct: boolean;
 }
 
+/** Tells whether a record is seen for the first time: where few are held out, a loader gives one again. */
+function firstTime(): (sample: LoadedBatch["samples"][number]) => boolean {
+  const seen = new Set<string>();
+  return ({ source, index }) => {
+    const size = seen.size;
+    return seen.add(`${source}-${index}`).size > size;
+  };
+}
+
 /** A drawing beside what was held out. */
 export interface HeldOutDrawing {
   item: string;
@@ -53,7 +62,7 @@ export interface Validation {
   lowest?: boolean;
 }
 
-/** Takes batches until they have `samples` samples, or one more batch would be the first again. */
+/** Takes batches until they have `samples` samples. */
 export async function takeBatches(
   loader: Loader,
   samples: number,
@@ -101,7 +110,8 @@ export async function heldOutLosses(
 
 /**
  * Answers by the most likely token at every place of the true answer, its end included. All of them right is the
- * same as a greedy answer that equals the true one; a wrong answer is shown up to its first wrong token's end.
+ * same as a greedy answer that equals the true one; a wrong answer is shown up to its first wrong token's end. A
+ * record with several questions gives as many answers; one that comes again gives none.
  *
  * @param words entries of the token table that can be said
  */
@@ -111,8 +121,10 @@ export async function heldOutAnswers(
   batches: readonly HeldOutBatch[],
 ): Promise<HeldOutAnswer[]> {
   const answers: HeldOutAnswer[] = [];
+  const isNew = firstTime();
   for (const { loaded, inputs } of batches) {
     const { packed } = inputs;
+    const counts = loaded.samples.map(isNew);
     if (packed.ceLossIndexes.length === 0) continue;
     const logits = tidy(() =>
       noGrad(() => model.forward(prepareBatch(model.gpu, model.config, inputs)).logits!)
@@ -128,6 +140,7 @@ export async function heldOutAnswers(
     const asked = new Map<number, number>(); // answers so far by sample
     for (const rows of places.values()) {
       const sample = packed.sample[packed.ceLossIndexes[rows[0]]];
+      if (!counts[sample]) continue;
       const said = rows.map((row) => mostLikely(values, row * width, tokenizer.size));
       const wanted = rows.map((row) => packed.labelIds[row]);
       const wrong = said.findIndex((id, i) => id !== wanted[i]);
@@ -153,7 +166,7 @@ function mostLikely(values: Float32Array, from: number, count: number): number {
   return best;
 }
 
-/** Draws every image that the batches predict, from noise of a fixed seed. */
+/** Draws every image that the batches predict, from noise of a fixed seed; those of a record that comes again once. */
 export async function heldOutDrawings(
   model: UniMedVL,
   decoder: Autoencoder | undefined,
@@ -161,13 +174,16 @@ export async function heldOutDrawings(
   options: { shift: number; points?: number; signal?: AbortSignal },
 ): Promise<HeldOutDrawing[]> {
   const drawings: HeldOutDrawing[] = [];
+  const isNew = firstTime();
   for (const { loaded, inputs } of batches) {
     const { packed } = inputs;
+    const counts = loaded.samples.map(isNew);
     if (packed.mseRows.length === 0) continue;
     const drawn = await drawPacked(model, packed, inputs.latents!, options);
     const targets = targetsOf(packed);
     for (const [i, { tokens, rows, columns }] of drawn.entries()) {
       const { sample, pixels } = targets[i];
+      if (!counts[sample]) continue;
       const image = await latentImage(model, decoder, tokens, rows, columns, options);
       const { source, index } = loaded.samples[sample];
       drawings.push({

@@ -70,7 +70,8 @@ export function takeLock(dir: string, now: () => Date): Deno.FsFile {
     Deno.mkdirSync(dir, { recursive: true });
     file = Deno.openSync(`${dir}/lock`, { read: true, write: true, create: true });
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
+    // Folders of the system (/proc, /dev) ask for all permissions: they are no place for a run.
+    if (error instanceof Deno.errors.NotCapable && !/all access/.test(error.message)) throw error;
     throw new ResourceError(`Cannot write to ${dir}: ${(error as Error).message}`, {
       cause: error,
     });

@@ -82,7 +82,7 @@ export interface Run extends Disposable {
 }
 
 /**
- * Opens a run for writing. Nothing is created if it cannot be opened.
+ * Opens a run for writing. A run that failed before it held anything is begun again, whatever its settings were.
  *
  * Needs read permission on the repository and read and write permission on `dir`.
  *
@@ -114,16 +114,17 @@ export function openRun<T extends object>(
   };
   const lock = takeLock(dir, now);
   try {
-    const old = readHeader(dir);
-    if (old !== null && !options.resume) {
-      throw new UsageError(`Cannot start ${dir}: this run exists`, {
-        help: "Go on with it by --resume, or use another folder",
-      });
-    }
-    const changes = old === null ? [] : headerChanges(old, header, options.freeSettings);
-    if (!options.allowConfigChange) checkNoChanges(dir, changes, changeHelp(options));
+    const there = readHeader(dir);
     const { db, journal } = openRunDatabase(`${dir}/run.sqlite`);
     try {
+      const old = there !== null && hasBegun(dir, db) ? there : null;
+      if (old !== null && !options.resume) {
+        throw new UsageError(`Cannot start ${dir}: this run exists`, {
+          help: "Go on with it by --resume, or use another folder",
+        });
+      }
+      const changes = old === null ? [] : headerChanges(old, header, options.freeSettings);
+      if (!options.allowConfigChange) checkNoChanges(dir, changes, changeHelp(options));
       return new OpenRun({ dir, header, old, changes, lock, db, journal, options, now });
     } catch (error) {
       db.close();
@@ -131,6 +132,19 @@ export function openRun<T extends object>(
     }
   } catch (error) {
     lock.close();
+    throw error;
+  }
+}
+
+/** Whether a run ended well, or holds what another beginning would lose: numbers or checkpoints. */
+function hasBegun(dir: string, db: DatabaseSync): boolean {
+  const has = (table: string) => db.prepare(`SELECT 1 FROM ${table} LIMIT 1`).get() !== undefined;
+  if (db.prepare("SELECT 1 FROM session WHERE exit_code = 0").get() !== undefined) return true;
+  if (["metric", "evaluation", "probe", "artifact", "checkpoint"].some(has)) return true;
+  try {
+    return Deno.readDirSync(`${dir}/checkpoints`).next().done === false;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
 }

@@ -50,11 +50,14 @@ Deno.test("readAxis() reads ranges with both ends, and lists", () => {
 Deno.test("sweepRuns() makes every combination once", () => {
   const runs = sweepRuns("trial", [readAxis("seed=0..1"), readAxis("optimizer.clip=1,null")]);
   assert.deepEqual(runs, [
-    { name: "trial-0", settings: ["seed=0", "optimizer.clip=1"] },
-    { name: "trial-1", settings: ["seed=0", "optimizer.clip=null"] },
-    { name: "trial-2", settings: ["seed=1", "optimizer.clip=1"] },
-    { name: "trial-3", settings: ["seed=1", "optimizer.clip=null"] },
+    { name: "trial-0", settings: ["seed=0", "optimizer.clip=1"], arm: "clip-1" },
+    { name: "trial-1", settings: ["seed=0", "optimizer.clip=null"], arm: "clip-null" },
+    { name: "trial-2", settings: ["seed=1", "optimizer.clip=1"], arm: "clip-1" },
+    { name: "trial-3", settings: ["seed=1", "optimizer.clip=null"], arm: "clip-null" },
   ]);
+  const arms = (...axes: string[]) => sweepRuns("trial", axes.map(readAxis)).map(({ arm }) => arm);
+  assert.deepEqual(arms("seed=0..2"), ["train", "train", "train"], "seeds of one arm");
+  assert.deepEqual(arms("name=A B,a-b"), ["arm-0", "arm-1"], "one name for two is none");
   const seed = readAxis("seed=0..99");
   assert.throws(() => sweepRuns("trial", [seed, seed]), /Cannot sweep over seed twice/);
   assert.throws(() => sweepRuns("trial", [seed, readAxis("x=0..10")]), /a sweep of 1100 runs/);

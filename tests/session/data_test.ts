@@ -87,6 +87,7 @@ Deno.test(
       const some = shortSettings(
         `data.sources=[${JSON.stringify(source)}]`,
         "data.mostBad=0.5",
+        "data.checkUpTo=0",
         `stages=[{"name":"first","steps":4,"mix":${JSON.stringify(I2T)}}]`,
       );
       const run = `${dir}/study/some/seed-0`;
@@ -95,7 +96,10 @@ Deno.test(
       assert.equal(steps.length, 4);
       const told = readRun(run).events.filter(({ kind }) => kind === "bad record")
         .map(({ detail }) => (detail as { message: string }).message);
-      assert.ok(told.length >= 4, "two passes over two bad lines");
+      assert.equal(told.length, 2, "each is told once");
+      const { "left-out": leftOut } = readRun(run).metrics;
+      assert.ok(leftOut.values.at(-1)! >= 4, "two passes over two bad lines are counted");
+      assert.equal(steps.at(-1)!.leftOut, leftOut.values.at(-1));
       for (const line of [3, 5]) {
         assert.ok(
           told.some((text) => text.includes(`${data}/train.jsonl line ${line}`)),
@@ -117,7 +121,7 @@ Deno.test(
       const { message = "", help = "" } = events.find(({ event }) => event === "error") ?? {};
       assert.match(message, /data\/train\.jsonl line [35]\b/);
       assert.match(help, /data\.mostBad/);
-      assert.equal(readRun(none).sessions[0].exitCode, 3);
+      await assert.rejects(Deno.stat(none), Deno.errors.NotFound, "a run was begun");
     });
   },
 );

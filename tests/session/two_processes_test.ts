@@ -58,7 +58,7 @@ Deno.test(
       assert.equal(code, 130, stderr);
       assert.match(stderr, /once more stops at once/);
       const last = events.findLast(({ event }) => event === "step")!.number!;
-      assert.equal(last, told, "the step in hand was finished");
+      assert.equal(last, told, `the step in hand was finished: ${JSON.stringify(events)}`);
       assert.equal((await findCheckpoint(run))?.step, told);
 
       const resumed = await (await startTraining([...args, "--resume"])).ended;

@@ -185,6 +185,31 @@ Deno.test("openRun() refuses an existing run without resume, and keeps it", () =
     openRun(dir, CONFIG, { ...options, resume: true }).close(DONE); // the lock was given back
   }));
 
+Deno.test("openRun() begins a run again that failed before it held anything", () =>
+  withRoot((root, options) => {
+    const dir = runFolder(root, "demo", "und", 0);
+    openRun(dir, CONFIG, options).close({ exitCode: 3, reason: "Cannot read data" });
+    const mended = resolveConfig(CONFIG.values, [
+      { origin: "--set", values: { optimizer: { lr: 0.01 } } },
+    ]);
+    const again = openRun(dir, mended, options);
+    assert.deepEqual([again.session, again.notes], [2, []]);
+    again.metrics(1, { loss: 1 });
+    again.close({ exitCode: 3, reason: "Cannot read data" });
+    assert.deepEqual(readRun(dir).header.config, mended.values);
+    throwsLab(() => openRun(dir, mended, options), UsageError, /this run exists$/, 2);
+    throwsLab(
+      () => openRun(dir, CONFIG, { ...options, resume: true }),
+      UsageError,
+      /settings differ/,
+      2,
+    );
+    const other = runFolder(root, "demo", "und", 1);
+    openRun(other, CONFIG, options).close({ exitCode: 4, reason: "no memory" });
+    Deno.mkdirSync(`${other}/checkpoints/step-0000001`, { recursive: true });
+    throwsLab(() => openRun(other, CONFIG, options), UsageError, /this run exists$/, 2);
+  }));
+
 Deno.test("openRun() on resume hides the rows that the new session replaces and keeps them all", () =>
   withRoot((root, options) => {
     const dir = runFolder(root, "demo", "und", 0);

@@ -5,6 +5,7 @@
 import { type PictureOptions, readPicture } from "../picture.ts";
 import type { Image } from "../resize.ts";
 import type { Pixels } from "../transforms.ts";
+import { imagePlace } from "./image_field.ts";
 import type { ImageRef } from "./record.ts";
 
 /** How medical files are read: what becomes black and white, and which slice; see PictureOptions. */
@@ -36,7 +37,7 @@ export async function decodeRef(
   }
   const { window, where } = options;
   const name = where !== undefined && ref.bytes === undefined
-    ? `${ref.name} of ${where}`
+    ? `${ref.name} of ${imagePlace(ref, where)}`
     : ref.name;
   const { width, height, data, notes } = await readPicture(source, {
     name,

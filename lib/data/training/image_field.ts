@@ -33,12 +33,17 @@ export function imageRef(value: unknown, field: string, where: string): ImageRef
   if (typeof value !== "string" || value.trim() === "") {
     throw fail(`is ${(JSON.stringify(value) ?? "missing").slice(0, 60)}, expected a path`);
   }
-  if (!value.startsWith("data:")) return { name: value };
+  if (!value.startsWith("data:")) return { name: value, field };
   const [head, base64] = value.split(",", 2);
   if (!/^data:image\/[a-z+.-]+;base64$/.test(head) || base64 === undefined) {
     throw fail("is a data URL, but not data:image/…;base64,…");
   }
   return decode(base64);
+}
+
+/** Where an image is named: the record's place and, if it is known, the field. */
+export function imagePlace({ field }: Pick<ImageRef, "field">, where: string): string {
+  return field === undefined ? where : `${where}, ${field}`;
 }
 
 /**
@@ -54,7 +59,7 @@ export async function resolveImages(record: TrainingRecord, root: string): Promi
     const { image } = part;
     done.add(image);
     if (image.bytes === undefined && image.pixels === undefined) {
-      image.path = await resolveInside(root, image.name, record.where);
+      image.path = await resolveInside(root, image.name, imagePlace(image, record.where));
     }
   }
 }

@@ -96,8 +96,15 @@ export function checkLoaderOptions(options: LoaderOptions): void {
     if (options.reference) refuse("reference packing counts tokens", "Give batch.expectedTokens");
   } else checkTokenBatches(batch);
   const { pack, images } = options;
-  checkRule("vae", images.vae, pack.latentPixels, pack.latentSide, pack.positions);
-  checkRule("vit", images.vit, pack.vitPatch, pack.vitSide, pack.positions);
+  const apart = "mandatory" in batch ? batch.mandatory : [];
+  const uses = (...tasks: Task[]) =>
+    tasks.some((task) => (options.mix[task] ?? 0) > 0 || apart.includes(task));
+  if (uses("t2i", "interleaved")) {
+    checkRule("vae", images.vae, pack.latentPixels, pack.latentSide, pack.positions);
+  }
+  if (uses("i2t", "interleaved")) {
+    checkRule("vit", images.vit, pack.vitPatch, pack.vitSide, pack.positions);
+  }
 }
 
 function checkTokenBatches(batch: TokenBatches): void {

@@ -19,6 +19,8 @@ export type Split = "train" | "val" | "test";
 export interface ImageRef {
   /** For errors and lists: the path as the record writes it, or the record's place and the field. */
   name: string;
+  /** The field that names it, as its format calls it. */
+  field?: string;
   /** A real path under the data folder. */
   path?: string;
   /** An encoded file. */

@@ -5,6 +5,11 @@ import { InputError } from "../../errors.ts";
 /** The share of bad records is not judged on fewer than this. */
 const LEAST_READ = 100;
 
+/** Records that may be bad among those read. @param mostBad their share; 0: none */
+export function mostBadAllowed(mostBad: number, read: number): number {
+  return mostBad * Math.max(read, LEAST_READ);
+}
+
 /**
  * Refuses to go on if records that were left out are too many.
  *
@@ -20,7 +25,7 @@ export function refuseTooManyBad(
   messages: readonly string[],
   setting: string,
 ): void {
-  if (bad <= mostBad * Math.max(read, LEAST_READ)) return;
+  if (bad <= mostBadAllowed(mostBad, read)) return;
   const help = "Repair or remove these records (deno task data check lists them all), " +
     `or allow a share of bad ones with ${setting}`;
   if (mostBad === 0) throw new InputError(messages.at(-1)!, { help });

@@ -41,7 +41,10 @@ export function parseVlm(value: unknown, where: string): TrainingRecord {
     );
   });
   if (!parts.some((part) => part.type === "text" && part.loss)) {
-    throw new InputError(`Cannot read ${where}: "conversations" has no answer to learn`, {
+    const what = turns.some(({ role }) => role === "output")
+      ? "only empty answers"
+      : "no answer to learn";
+    throw new InputError(`Cannot read ${where}: "conversations" has ${what}`, {
       help: 'Add a turn {"from": "gpt", "value": "…"} with a text',
     });
   }

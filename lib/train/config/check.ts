@@ -107,7 +107,7 @@ function checkModel({ model, tokenizer }: TrainConfig, facts: ConfigFacts, repor
   }
 }
 
-function checkData({ data, tokenizer }: TrainConfig, report: Report): void {
+function checkData({ data, tokenizer, model }: TrainConfig, report: Report): void {
   if (data.sources.length === 0) {
     report("error", "data.sources", "there is nothing to train on", 'add {"path": "your/folder"}');
   }
@@ -128,7 +128,8 @@ function checkData({ data, tokenizer }: TrainConfig, report: Report): void {
   const foreign = data.sources.find(({ path, format }) =>
     !/^phantoms(\?|$)/.test(path) && format !== "phantoms"
   );
-  if (foreign && tokenizer.kind === "words" && tokenizer.words === null) {
+  const drawnWords = tokenizer.kind === "words" && tokenizer.words === null;
+  if (foreign && drawnWords && model.checkpoint === null) {
     report(
       "warning",
       "tokenizer.words",

@@ -109,7 +109,7 @@ function relisted(
   return { kind: "list", items, origin: typeof origin === "string" ? origin : origin(path) };
 }
 
-/** The list with some items changed, each known by its name or its number from 0. */
+/** The list with some items changed, each known by its name or its number from 0; the next number adds a source. */
 function changedItems(
   old: Traced & { kind: "list" },
   change: Record<string, Json>,
@@ -120,8 +120,10 @@ function changedItems(
   for (const [key, value] of Object.entries(change)) {
     const byName = items.findIndex((item) => nameOf(item) === key);
     const at = byName >= 0 ? byName : /^\d+$/.test(key) ? Number(key) : -1;
-    if (!(at >= 0 && at < items.length)) throw noItem(items, key, path);
-    items[at] = named(over(items[at], value, origin, below(path, at)), path);
+    const isNext = at === items.length && path !== "stages";
+    if (!(at >= 0 && at < items.length || isNext)) throw noItem(items, key, path);
+    const item = items[at] ?? traced(LISTS[path].defaults, DEFAULT, below(path, at));
+    items[at] = named(over(item, value, origin, below(path, at)), path);
   }
   return { ...old, items };
 }

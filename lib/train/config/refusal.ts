@@ -31,10 +31,16 @@ export function refusal(issues: Issue[], values: Json, from: (path: string) => s
   const [first, ...more] = faults;
   const rest = more.length === 0
     ? ""
-    : `; also wrong: ${more.slice(0, 8).map((f) => f.path.join(".")).join(", ")}${
+    : `; also wrong: ${more.slice(0, 8).map(named).join(", ")}${
       more.length > 8 ? ` and ${more.length - 8} more` : ""
     }`;
   return new UsageError(`${first.message}${rest}`, { help: first.help });
+}
+
+/** A further fault in short: its path, and the nearest name of an unknown one. */
+function named({ path, help }: Fault): string {
+  const near = /^The nearest name is (\S+)/.exec(help)?.[1];
+  return path.join(".") + (near === undefined ? "" : ` (nearest: ${near})`);
 }
 
 function faultsOf(issue: Issue, values: Json, from: (path: string) => string): Fault[] {

@@ -82,7 +82,13 @@ const DATA = z.strictObject({
     "Folder that keeps latents of the frozen autoencoder by content. null: encode every time",
   ),
   mostBad: share().describe(
-    "Share of records read that may be unusable; they are skipped and counted. 0: the first one stops the run",
+    "Share of records that may be unusable; they are skipped and counted. 0: the first one stops the run",
+  ),
+  checkUpTo: z.int().min(0).describe(
+    "Data of at most so many records is checked before the first step, as by deno task data check. Of more, and with 0, each record is only checked as it is read",
+  ),
+  leaks: z.enum(["refuse", "tell"]).describe(
+    "Training records with an image that is held out too, or one that looks the same: refuse: they are unusable; tell: they are trained on, with a warning",
   ),
 });
 

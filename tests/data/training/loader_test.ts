@@ -198,14 +198,15 @@ Deno.test("openLoader() names the setting that is wrong", async () => {
   await refuses({ reference: true }, /reference packing counts tokens/);
   await refuses({ dropout: { text: 2, vit: 0, vae: 0 } }, /dropout of text is 2/);
   await refuses({ mostBad: 2 }, /mostBad is 2/);
-  await refuses(
-    { images: { ...images, vit: { max: 40, min: 8, stride: 8 } } },
-    /images.vit.max is 40/,
-  );
-  await refuses(
-    { images: { ...images, vae: { max: 32, min: 8, stride: 4 } } },
-    /images.vae.stride is 4/,
-  );
+  const all = memorySource("all", 8, { tasks: () => "interleaved" });
+  const both = { sources: [{ source: all }], mix: { interleaved: 1 } };
+  const large = { ...images, vit: { max: 40, min: 8, stride: 8 } };
+  await refuses({ ...both, images: large }, /images.vit.max is 40/);
+  const fine = { ...images, vae: { max: 32, min: 8, stride: 4 } };
+  await refuses({ ...both, images: fine }, /images.vae.stride is 4/);
+  const drawn = memorySource("drawn", 8, { tasks: () => "t2i" });
+  const options = loaderOptions([drawn], { mix: { t2i: 1 }, images: large });
+  await (await openLoader(options)).close(); // no image is read by the ViT
 });
 
 Deno.test("phantoms make batches of all four tasks, the same with a worker", async () => {
