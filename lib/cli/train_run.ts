@@ -7,7 +7,8 @@ import type { Gpu } from "../gpu/device.ts";
 import { courseOf } from "../session/course.ts";
 import { train, type TrainStep } from "../session/train.ts";
 import { saveFigure } from "../show/export.ts";
-import { type Progress, SILENT, terminalProgress } from "../show/progress.ts";
+import { percent } from "../show/figure.ts";
+import { type Progress, type ProgressState, SILENT, terminalProgress } from "../show/progress.ts";
 import { stagedFigure } from "../show/stage_losses.ts";
 import { readRun } from "../study/read_run.ts";
 import { recordFault } from "../study/record_fault.ts";
@@ -36,6 +37,7 @@ export async function trainRun(
   const progress = flags.quiet || !first ? SILENT : terminalProgress({
     write: (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
     terminal,
+    columns: () => terminal ? Deno.consoleSize().columns : 80,
     now: () => performance.now(),
   });
   if (first) {
@@ -127,30 +129,37 @@ function show(
   const parts = [
     text === undefined ? "" : `text ${text.toFixed(3)}`,
     flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
-    answers.length === 0 ? "" : `${right} of ${answers.length} answers right`,
-    lowest ? "the lowest of this stage" : "",
   ].filter(Boolean);
-  progress.note(`step ${step.number}, held out: ${parts.join(", ")}`);
+  const losses = parts.join(", ") + (lowest ? " (lowest loss of this stage)" : "");
+  const answered = answers.length === 0 ? "" : `${right} of ${answers.length} answers right`;
+  const said = [losses, answered].filter(Boolean).join(", ");
+  progress.note(`step ${step.number}, held out: ${said}`);
 }
 
 /** A step, or where a training stands before its first one. */
 type Shown = Pick<TrainStep, "number" | "total"> & Partial<TrainStep>;
 
-function stateOf(step: Shown, name: string, gpu: Gpu, doing?: string) {
+/** The least important first: what a narrow terminal does without. */
+const SPARE = ["grad", "gpu", "label", "waiting", "bar", "stage", "tok/s"];
+
+function stateOf(step: Shown, name: string, gpu: Gpu, doing?: string): ProgressState {
   const { liveBytes, budgetBytes } = gpu.buffers;
   const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
   return {
-    label: step.stage ? `${name}  ${step.stage}` : name,
+    label: name,
+    ...(step.stage === undefined ? {} : { stage: step.stage }),
     step: step.number,
     total: step.total,
     fields: {
       ...(step.text === undefined ? {} : { text: step.text }),
       ...(step.flow === undefined ? {} : { flow: step.flow }),
-      ...(step.norm === undefined ? {} : { grad: step.norm }),
       ...(step.tokensPerSecond === undefined ? {} : { "tok/s": step.tokensPerSecond }),
+      ...(step.waiting === undefined ? {} : { waiting: percent(step.waiting) }),
+      ...(step.norm === undefined ? {} : { grad: step.norm }),
       gpu: `${gigabytes(liveBytes)}/${gigabytes(budgetBytes)} GB`,
       ...(doing ? { "": doing } : {}),
     },
+    spare: SPARE,
   };
 }
 
@@ -160,5 +169,5 @@ function summary({ number, total, text, flow, waiting }: TrainStep, run: string)
     flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
   ].filter(Boolean).join(", ");
   return `${run}: ${number} of ${total} steps, last losses ${losses}; ` +
-    `${(100 * waiting).toFixed(1)} % of the time was spent waiting for data`;
+    `${percent(waiting)} of the time was spent waiting for data`;
 }

@@ -1,15 +1,23 @@
 // One way to say how far work is, with two back ends: a terminal (a redrawn line, or a line every ten seconds where
-// there is none) and a notebook (one display that is updated). Both are throttled; the clock is passed in.
+// there is none) and a notebook (one display that is updated). Both are throttled; the clock is passed in. A line that
+// is wider than its terminal leaves out whole parts, the least important first.
 
 /** How far something is. */
 export interface ProgressState {
-  /** What is running: "joint seed 0". */
+  /** What is running: "joint seed 0". The pace is forgotten when it changes. */
   label: string;
+  /** What part of it, after the label: "foundation". */
+  stage?: string;
   /** Steps done. */
   step: number;
   total: number;
   /** Shown in order as `name value`: losses, tok/s, memory; a string value may say "compiling kernels". */
   fields?: Record<string, string | number>;
+  /**
+   * What a narrow line leaves out first, the least important first: names of fields, `label`, `stage`, `bar`. Default:
+   * the bar, then fields from the last to the first, the stage, the label, the time left. Steps stay.
+   */
+  spare?: readonly string[];
 }
 
 /** A running display of progress. */
@@ -48,20 +56,20 @@ export function terminalProgress(options: TerminalOptions): Progress {
   let latest: ProgressState | undefined;
 
   function draw(state: ProgressState): void {
-    const text = progressText(state, pace.leftMs(state, now()), terminal ? 16 : 0);
+    const leftMs = pace.leftMs(state, now());
     if (terminal) {
-      const width = (options.columns?.() ?? 80) - 1;
-      shown = [...text].slice(0, width).join("");
+      shown = progressLine(state, leftMs, (options.columns?.() || 80) - 1); // some terminals say 0
       write(`\r\x1b[K${shown}`);
-    } else if (text !== shown) {
+    } else {
+      const text = progressText(state, leftMs);
+      if (text !== shown) write(`${text}\n`);
       shown = text;
-      write(`${text}\n`);
     }
     drawnAt = now();
   }
   return {
     update(state) {
-      const first = latest?.label !== state.label;
+      const first = latest?.label !== state.label || latest.stage !== state.stage;
       latest = state;
       pace.see(state, now());
       if (first || now() - drawnAt >= everyMs) draw(state);
@@ -98,7 +106,7 @@ export function notebookProgress(options: NotebookOptions): Progress {
   let latest: ProgressState | undefined;
 
   function draw(state: ProgressState): void {
-    const text = progressText(state, pace.leftMs(state, now()), 0);
+    const text = progressText(state, pace.leftMs(state, now()));
     const lines = [...notes, text].map((line) =>
       line.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`)
     );
@@ -125,23 +133,71 @@ export function notebookProgress(options: NotebookOptions): Progress {
   };
 }
 
-/** `joint seed 0  ████······  120/400  text 1.02  flow 0.31  left 2 min`; a bar of `cells` characters, 0 for none. */
-export function progressText(
+/** A part of a line; `name` is what `spare` calls it. */
+interface LinePart {
+  name: string;
+  text: string;
+}
+
+/** `joint seed 0  120/400  text 1.02  flow 0.31  left 2 min`. */
+export function progressText(state: ProgressState, leftMs: number | undefined): string {
+  return partsOf(state, leftMs).map(({ text }) => text).join(GAP);
+}
+
+/**
+ * The same with a bar before the steps, `joint seed 0  ████······  120/400  text 1.02`, in at most `width` characters:
+ * what does not fit is left out whole. The bar takes the room that the rest leaves, 6 to 16 characters.
+ */
+export function progressLine(
   state: ProgressState,
   leftMs: number | undefined,
-  cells: number,
+  width: number,
 ): string {
-  const parts = [state.label];
-  if (cells > 0) {
-    const full = Math.round(cells * fraction(state));
-    parts.push("█".repeat(full) + "·".repeat(cells - full));
+  let parts = partsOf(state, leftMs, BAR.least);
+  const length = () =>
+    parts.reduce((n, { text }) => n + [...text].length + GAP.length, -GAP.length);
+  for (const part of sparePartsFirst(parts, state.spare ?? [])) {
+    if (length() <= width) break;
+    parts = parts.filter((other) => other !== part);
   }
-  parts.push(`${state.step}/${state.total}`);
-  for (const [name, value] of Object.entries(state.fields ?? {})) {
-    parts.push(`${name} ${typeof value === "number" ? compact(value) : value}`.trim());
+  if (length() > width) return "";
+  const cells = Math.min(BAR.most, BAR.least + width - length());
+  return parts.map(({ name, text }) => name === "bar" ? bar(state, cells) : text).join(GAP);
+}
+
+const GAP = "  ";
+const BAR = { least: 6, most: 16 } as const;
+
+/** The parts from left to right; a bar of `cells` characters, 0 for none. */
+function partsOf(state: ProgressState, leftMs: number | undefined, cells = 0): LinePart[] {
+  const { label, stage, step, total, fields = {} } = state;
+  const parts: LinePart[] = [{ name: "label", text: label }];
+  if (stage) parts.push({ name: "stage", text: stage });
+  if (cells > 0) parts.push({ name: "bar", text: bar(state, cells) });
+  parts.push({ name: "step", text: `${step}/${total}` });
+  for (const [name, value] of Object.entries(fields)) {
+    const text = `${name} ${typeof value === "number" ? compact(value) : value}`.trim();
+    parts.push(...text.split(GAP).map((piece) => ({ name, text: piece })));
   }
-  if (leftMs !== undefined) parts.push(`left ${duration(leftMs)}`);
-  return parts.join("  ");
+  if (leftMs !== undefined) parts.push({ name: "left", text: `left ${duration(leftMs)}` });
+  return parts;
+}
+
+const LEFT_OUT = new Map([["bar", 0], ["stage", 2], ["label", 3], ["left", 4]]); // fields are 1
+
+/** All parts but the steps, in the order in which they are left out. */
+function sparePartsFirst(parts: readonly LinePart[], spare: readonly string[]): LinePart[] {
+  const rank = ({ name }: LinePart) => {
+    const named = spare.indexOf(name);
+    if (named >= 0) return named;
+    return spare.length + (LEFT_OUT.get(name) ?? 1);
+  };
+  return parts.filter(({ name }) => name !== "step").reverse().sort((a, b) => rank(a) - rank(b));
+}
+
+function bar(state: ProgressState, cells: number): string {
+  const full = Math.round(cells * fraction(state));
+  return "█".repeat(full) + "·".repeat(cells - full);
 }
 
 const fraction = ({ step, total }: ProgressState) =>

@@ -3,6 +3,8 @@ import {
   compact,
   duration,
   notebookProgress,
+  progressLine,
+  type ProgressState,
   progressText,
   terminalProgress,
 } from "../../lib/show/progress.ts";
@@ -47,10 +49,56 @@ Deno.test("terminalProgress() redraws one line, no wider than the terminal", () 
   progress.note("saved");
   progress.done();
   assert.equal(out[0], "\r\x1b[Kund  ················  0/10");
-  assert.equal(out[1], "\r\x1b[Kund  ████████········  5/10  l");
-  assert.equal(out[2], "\r\x1b[Ksaved\nund  ████████········  5/10  l");
+  assert.equal(out[1], "\r\x1b[Kund  █████····  5/10  left 1 s");
+  assert.equal(out[2], "\r\x1b[Ksaved\nund  █████····  5/10  left 1 s");
   assert.equal(out.at(-1), "\n");
   assert.equal(out.length, 5);
+});
+
+/** A step of a training, as its command tells it. */
+const TRAINING: ProgressState = {
+  label: "tiny-curriculum",
+  stage: "instruction",
+  step: 1204,
+  total: 40_000,
+  fields: {
+    text: 0.6801,
+    flow: 1.651,
+    "tok/s": 2204,
+    waiting: "0.7 %",
+    grad: 0.9822,
+    gpu: "0.0/4.0 GB",
+  },
+  spare: ["grad", "gpu", "label", "waiting", "bar", "stage", "tok/s"],
+};
+
+Deno.test("progressLine() leaves out whole parts, the least important first", () => {
+  const at = (columns: number) => progressLine(TRAINING, 43_000, columns - 1);
+  assert.deepEqual([60, 80, 120, 200].map(at), [
+    "1204/40000  text 0.680  flow 1.65  tok/s 2.2k  left 43 s",
+    "instruction  ········  1204/40000  text 0.680  flow 1.65  tok/s 2.2k  left 43 s",
+    "tiny-curriculum  instruction  ················  1204/40000  text 0.680  flow 1.65  tok/s 2.2k" +
+    "  waiting 0.7 %  left 43 s",
+    "tiny-curriculum  instruction  ················  1204/40000  text 0.680  flow 1.65  tok/s 2.2k" +
+    "  waiting 0.7 %  grad 0.982  gpu 0.0/4.0 GB  left 43 s",
+  ]);
+  const whole = progressText(TRAINING, 43_000).split("  ");
+  for (let columns = 1; columns <= 200; columns++) {
+    const line = at(columns);
+    assert.ok(line.length < Math.max(columns, 1), `${columns}: ${line}`);
+    const words = line.split("  ").filter((part) => part !== "" && !/^[█·]+$/.test(part));
+    for (const word of words) assert.ok(whole.includes(word), `${columns}: ${word} was cut`);
+  }
+});
+
+Deno.test("progressLine() keeps what is being done, and the steps to the last", () => {
+  const fields = { ...TRAINING.fields, "": "compiling kernels" };
+  const doing = (width: number) => progressLine({ ...TRAINING, fields }, undefined, width);
+  assert.match(doing(79), /tok\/s 2\.2k {2}compiling kernels$/);
+  assert.equal(doing(12), "1204/40000");
+  assert.equal(doing(9), "");
+  const plain = { label: "wait", step: 3, total: 8, fields: { "": "MB  2.1 MB/s  model.bin" } };
+  assert.equal(progressLine(plain, 9000, 40), "wait  3/8  MB  2.1 MB/s  left 9 s");
 });
 
 Deno.test("progress forgets the pace when another task begins, and the first step does not count", () => {
@@ -89,18 +137,31 @@ Deno.test("notebookProgress() updates one display, escaped and throttled", () =>
   assert.equal(shown[3][1], "<und>  10/10");
 });
 
-Deno.test("progressText() joins label, bar, step, fields and time left", () => {
+Deno.test("progressText() joins label, stage, steps, fields and time left", () => {
   const state = {
     label: "a",
+    stage: "b",
     step: 1,
     total: 4,
     fields: { "tok/s": 1934, "": "compiling kernels" },
   };
   assert.equal(
-    progressText(state, 130_000, 4),
-    "a  █···  1/4  tok/s 1.9k  compiling kernels  left 2 min",
+    progressText(state, 130_000),
+    "a  b  1/4  tok/s 1.9k  compiling kernels  left 2 min",
   );
-  assert.equal(progressText({ label: "a", step: 3, total: 0 }, undefined, 2), "a  ··  3/0");
+  assert.equal(progressText({ label: "a", step: 3, total: 0 }, undefined), "a  3/0");
+  assert.equal(progressLine({ label: "a", step: 3, total: 0 }, undefined, 14), "a  ······  3/0");
+});
+
+Deno.test("terminalProgress() keeps the pace from stage to stage, and draws each at once", () => {
+  const time = clock();
+  const out: string[] = [];
+  const progress = terminalProgress({ write: (t) => out.push(t), terminal: false, now: time.now });
+  for (let step = 1; step <= 5; step++) {
+    time.ms = 1000 * step;
+    progress.update({ label: "a", stage: step < 5 ? "first" : "second", step, total: 10 });
+  }
+  assert.deepEqual(out, ["a  first  1/10\n", "a  second  5/10  left 5 s\n"]);
 });
 
 Deno.test("compact() and duration() are short", () => {
