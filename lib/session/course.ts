@@ -25,13 +25,13 @@ export function courseOf(run: RunRecord): StagedCourse {
   const last = Math.max(0, ...run.metrics.norm?.steps ?? []);
   const stages = [...begun.values()].filter(({ from }) => from < last || from === 0)
     .map((stage) => stageCourse(run, stage, last));
-  const { study, seed } = run.header;
+  const { study, arm, seed } = run.header;
   const session = run.sessions.at(-1);
   const commit = session?.commit ? `, commit ${session.commit.slice(0, 7)}` : "";
   const text = lossSeries(run, "text");
   const flow = lossSeries(run, "flow");
   return {
-    title: `${study}, seed ${seed}`,
+    title: `${study}, ${arm}, seed ${seed}`,
     ...(text ? { text } : {}),
     ...(flow ? { flow } : {}),
     stages,

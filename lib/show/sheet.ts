@@ -146,17 +146,18 @@ export function addAxes(
   }
 }
 
-/** Adds the next panel: letter and title in bold over its axes. */
+/** Adds the next panel: letter and title in bold, `above` CSS pixels over its axes. */
 export function letteredPanel(
   sheet: Sheet,
   box: Box,
   title: string,
   axes: { x: AxisOptions; y: AxisOptions },
   titleLeft = box.left - 40,
+  above = 10,
 ): Panel {
   const panel = { index: ++sheet.axes, box, title: `${nextLetter(sheet)} ${title}` };
   addAxes(sheet.layout, panel, axes);
-  addText(sheet.layout, `<b>${panel.title}</b>`, { left: titleLeft, top: box.top - 10 });
+  addText(sheet.layout, `<b>${panel.title}</b>`, { left: titleLeft, top: box.top - above });
   return panel;
 }
 
@@ -266,6 +267,18 @@ export function curve(
   } as Series);
 }
 
+/** A panel without visible axes, for samples of lines and markers; x runs over its CSS pixels, y from 0 to 1. */
+export function hiddenPanel(layout: PageLayout, index: number, box: Box): Panel {
+  const panel: Panel = { index, title: "", box };
+  addAxes(layout, panel, { x: { range: [0, box.width] }, y: { range: [0, 1] } });
+  const settings = layout as unknown as Record<string, object>;
+  for (const axis of ["xaxis", "yaxis"]) {
+    const key = `${axis}${index === 1 ? "" : index}`;
+    settings[key] = { ...settings[key], visible: false, fixedrange: true };
+  }
+  return panel;
+}
+
 /**
  * A legend of arms in one row, drawn with the arms' own markers and dashes on invisible axes.
  * Returns the traces to add to the figure's data.
@@ -279,16 +292,7 @@ export function legend(
   const sample = 26; // CSS pixels of line before each name
   const widths = arms.map((arm) => sample + 4 + textWidth(arm, FONT_SIZE) + 14);
   const width = widths.reduce((n, w) => n + w, 0);
-  const panel: Panel = { index, title: "", box: { ...at, width, height: 12 } };
-  const hidden = { visible: false, fixedrange: true };
-  addAxes(layout, panel, { x: { range: [0, width] }, y: { range: [0, 1] } });
-  const settings = layout as unknown as Record<string, object>;
-  for (const axis of ["xaxis", "yaxis"]) {
-    settings[`${axis}${index === 1 ? "" : index}`] = {
-      ...settings[`${axis}${index === 1 ? "" : index}`],
-      ...hidden,
-    };
-  }
+  const panel = hiddenPanel(layout, index, { ...at, width, height: 12 });
   let x = 0;
   return arms.map((arm, i) => {
     const entry = curve(panel, arm, [x, x + sample / 2, x + sample], [0.5, 0.5, 0.5], {

@@ -10,16 +10,20 @@ import {
   type Series,
   textWidth,
   WIDTHS,
+  wrapText,
 } from "./figure.ts";
 import {
   addLine,
   addText,
+  hiddenPanel,
   letteredPanel,
   openSheet,
   type Panel,
   type Sheet,
   trace,
 } from "./sheet.ts";
+import { mixHeight, mixPanel } from "./task_mix.ts";
+import { drawStageLabels, LABEL_ROOM, stageKey, stageLabels } from "./stage_labels.ts";
 
 /** One loss by step, as logged and on the held-out batches. */
 export interface LossSeries {
@@ -50,176 +54,189 @@ export interface StagedCourse {
 }
 
 const TRAIN = { text: "#0072B2", flow: "#D55E00" } as const; // the und and the gen expert's colours
-const TASK_COLORS: Record<string, string> = {
-  text: "#999999",
-  i2t: "#0072B2",
-  t2i: "#D55E00",
-  interleaved: "#009E73",
-};
-const PANEL = { left: 58, width: 250, gap: 74, top: 62, height: 128 };
+const PANEL = { left: 58, gap: 74, right: 16, height: 128 };
+const LINE = 16; // CSS pixels of a line of text
+
+/** A loss with what its panel says. */
+interface LossPanel {
+  series: LossSeries;
+  color: string;
+  title: string;
+  unit: string;
+}
 
 /**
- * Losses per stage.
+ * Losses per stage: a panel for each loss that the training has, and one for the mix of tasks.
  *
  * @throws {RangeError} If there is no stage
  */
 export function stagedFigure(course: StagedCourse): Figure {
   const { stages } = course;
   if (stages.length === 0) throw new RangeError("Cannot draw a training without stages");
-  const sheet = openSheet(WIDTHS.page, 348);
-  const last = stages.at(-1)!.to;
+  const shown = panelsOf(course);
+  const window = windowOf(Math.max(0, ...shown.map(({ series }) => series.values.length)));
+  const last = Math.max(1, stages.at(-1)!.to);
+  const width = (WIDTHS.page - PANEL.left - PANEL.right - (shown.length - 1) * PANEL.gap) /
+    Math.max(1, shown.length);
+  const pixels = width / (1.02 * last);
+  const labels = stageLabels(stages, pixels);
+  const key = shown.length > 0 ? stageKey(stages, labels) : "";
+  const keyLines = key === "" ? [] : wrapText(`Stages: ${key}`, WIDTHS.page - 36, FONT_SIZE);
+  const legendTop = 32;
+  const keyTop = legendTop + (shown.length > 0 ? LINE : 0);
+  const top = keyTop + keyLines.length * LINE + 26 + LABEL_ROOM;
+  const mixTop = shown.length > 0 ? top + PANEL.height + 66 : 58;
+  const sheet = openSheet(WIDTHS.page, mixTop + mixHeight(stages) + 30);
   addText(sheet.layout, `<b>${escapeHtml(course.title)}</b>`, { left: 10, top: 6 }, {
     yanchor: "top",
     font: { size: FONT_SIZE * 1.25 },
   });
-  const panels = [
-    { series: course.text, color: TRAIN.text, title: "Text", unit: "cross-entropy (nats)" },
-    { series: course.flow, color: TRAIN.flow, title: "Images", unit: "flow MSE" },
-  ];
-  for (const [i, { series, color, title, unit }] of panels.entries()) {
-    const left = PANEL.left + i * (PANEL.width + PANEL.gap);
-    const box = { left, top: PANEL.top, width: PANEL.width, height: PANEL.height };
+  for (const [i, { series, color, title, unit }] of shown.entries()) {
+    const left = PANEL.left + i * (width + PANEL.gap);
+    const box = { left, top, width, height: PANEL.height };
     const high = topOf(series);
-    const panel = letteredPanel(sheet, box, title, {
-      x: { title: "step", range: [0, 1.02 * Math.max(1, last)] },
-      y: { title: unit, grid: true, room: 40, range: [0, high] },
-    });
-    borders(sheet, panel, stages, last, high);
-    if (series) sheet.data.push(...lossTraces(panel, series, color));
+    const axes = {
+      x: { title: "step", range: [0, 1.02 * last] as [number, number] },
+      y: { title: unit, grid: true, room: 40, range: [0, high] as [number, number] },
+    };
+    const panel = letteredPanel(sheet, box, title, axes, left - 40, LABEL_ROOM + 6);
+    for (const { from } of stages) {
+      if (from > 0) addLine(sheet.layout, panel, [from, 0], [from, high], { dash: "dot" });
+    }
+    drawStageLabels(sheet, box, stages, labels, pixels);
+    sheet.data.push(...lossTraces(panel, series, color, window));
+    if (![...series.values, ...series.heldOut.values].some(Number.isFinite)) {
+      addText(sheet.layout, "no finite value", {
+        left: left + width / 2,
+        top: top + PANEL.height / 2,
+      }, { xanchor: "center", yanchor: "middle", font: { color: INK.faint } });
+    }
   }
-  mixPanel(sheet, stages);
-  const caption = captionOf(course);
+  if (shown.length > 0) lossLegend(sheet, shown, window, legendTop);
+  addText(sheet.layout, keyLines.map(escapeHtml).join("<br>"), { left: 18, top: keyTop }, {
+    yanchor: "top",
+    font: { color: INK.axis },
+  });
+  mixPanel(sheet, stages, mixTop);
+  const caption = captionOf(course, window);
   return { title: course.title, data: sheet.data, layout: sheet.layout, caption, alt: caption };
 }
 
-/** A little over what lies above the first tenth of the steps, or over everything where that is less. */
-function topOf(series: LossSeries | undefined): number {
-  const all = [...series?.values ?? [], ...series?.heldOut.values ?? []].filter(Number.isFinite);
+/** The losses that have a value, finite or not. */
+function panelsOf({ text, flow }: StagedCourse): LossPanel[] {
+  const all = [
+    { series: text, color: TRAIN.text, title: "Text", unit: "cross-entropy (nats)" },
+    { series: flow, color: TRAIN.flow, title: "Images", unit: "flow, squared error" },
+  ];
+  return all.flatMap(({ series, ...panel }) =>
+    series && series.values.length + series.heldOut.values.length > 0 ? [{ ...panel, series }] : []
+  );
+}
+
+/** A little over everything. */
+function topOf(series: LossSeries): number {
+  const all = [...series.values, ...series.heldOut.values].filter(Number.isFinite);
   return 1.05 * Math.max(0.01, ...all);
 }
 
-function borders(
-  sheet: Sheet,
+/** Every step thin, their mean over it, held-out losses as rings. */
+function lossTraces(
   panel: Panel,
-  stages: readonly StageCourse[],
-  last: number,
-  high: number,
+  { steps, values, heldOut }: LossSeries,
+  color: string,
+  window: number,
+): Series[] {
+  const mean = centredMean(values, window);
+  return [
+    trace(panel, { name: "each step", x: [...steps], y: [...values], ...look("each", color) }),
+    trace(panel, { name: meanName(window), x: [...steps], y: mean, ...look("mean", color) }),
+    trace(panel, {
+      name: "held out",
+      x: [...heldOut.steps],
+      y: [...heldOut.values],
+      ...look("held out", color),
+    }),
+  ];
+}
+
+/** How a series looks, in its panel and in the legend. */
+function look(series: "each" | "mean" | "held out", color: string): Series {
+  if (series === "each") return { mode: "lines", line: { color, width: 0.6 }, opacity: 0.35 };
+  if (series === "mean") return { mode: "lines", line: { color, width: 1.5 } };
+  const marker = { symbol: "circle-open", color: INK.axis, size: 5, line: { width: 1.3 } };
+  return { mode: "markers", marker } as Series;
+}
+
+const meanName = (window: number) => `centred mean of ${window} logged steps`;
+
+/** One row: a sample of each kind of line in the colours of the panels, and of a ring where there are some. */
+function lossLegend(
+  sheet: Sheet,
+  shown: readonly LossPanel[],
+  window: number,
+  top: number,
 ): void {
-  const { left, width, top } = panel.box;
-  for (const { name, from, to } of stages) {
-    if (from > 0) addLine(sheet.layout, panel, [from, 0], [from, high], { dash: "dot" });
-    const middle = left + width * (from + to) / 2 / (1.02 * Math.max(1, last));
-    const room = width * (to - from) / Math.max(1, last);
-    if (textWidth(name, FONT_SIZE) > room) continue; // the caption names it all the same
-    addText(sheet.layout, escapeHtml(name), { left: middle, top: top + 2 }, {
-      xanchor: "center",
-      yanchor: "top",
-      font: { color: INK.faint },
-    });
+  const rings = shown.some(({ series }) => series.heldOut.values.length > 0);
+  const entries = [
+    { series: "each", text: "each logged step" },
+    { series: "mean", text: meanName(window) },
+    ...(rings ? [{ series: "held out", text: "held-out data" }] : []),
+  ] as { series: Parameters<typeof look>[0]; text: string }[];
+  const panel = hiddenPanel(sheet.layout, ++sheet.axes, {
+    left: 18,
+    top,
+    width: WIDTHS.page - 36,
+    height: 12,
+  });
+  let x = 0;
+  for (const { series, text } of entries) {
+    const samples = series === "held out" ? shown.slice(0, 1) : shown;
+    for (const { color } of samples) {
+      const at = series === "held out" ? [x + 5] : [x, x + 20];
+      sheet.data.push(
+        {
+          ...trace(panel, { x: at, y: at.map(() => 0.5), ...look(series, color) }),
+          ...(series === "each" ? { opacity: 0.7 } : {}), // alone it would hardly be seen
+          hoverinfo: "skip",
+        } as Series,
+      );
+      x += series === "held out" ? 10 : 24;
+    }
+    addText(sheet.layout, text, { left: 18 + x + 4, top: top + 6 }, { yanchor: "middle" });
+    x += textWidth(text, FONT_SIZE) + 20;
   }
 }
 
-/** Every step thin, their running mean over it, held-out losses as rings. */
-function lossTraces(panel: Panel, { steps, values, heldOut }: LossSeries, color: string): Series[] {
-  const faint = { color, width: 0.6 };
-  return [
-    trace(panel, {
-      name: "each step",
-      mode: "lines",
-      x: [...steps],
-      y: [...values],
-      line: faint,
-      opacity: 0.35,
-    }),
-    trace(panel, {
-      name: "running mean",
-      mode: "lines",
-      x: [...steps],
-      y: runningMean(values),
-      line: { color, width: 1.5 },
-    }),
-    trace(panel, {
-      name: "held out",
-      mode: "markers",
-      x: [...heldOut.steps],
-      y: [...heldOut.values],
-      marker: { symbol: "circle-open", color: INK.axis, size: 5, line: { width: 1.3 } },
-    }),
-  ] as Series[];
+/** How many logged steps the mean takes together: odd, a thirtieth of them, 5 to 101. */
+export function windowOf(count: number): number {
+  return 2 * Math.min(50, Math.max(2, Math.round(count / 60))) + 1;
 }
 
-/** Exponential, over about ten steps, without the pull of its start. */
-export function runningMean(values: readonly number[]): number[] {
-  const keep = 0.9;
-  let [sum, weight] = [0, 0];
-  return values.map((value) => {
-    if (Number.isFinite(value)) {
-      sum = keep * sum + (1 - keep) * value;
-      weight = keep * weight + (1 - keep);
-    }
-    return weight > 0 ? sum / weight : NaN;
+/**
+ * The mean of the `window` values around each; near the ends of as many as there are on both sides, so that it lags
+ * behind no slope. Values that are not finite do not count.
+ *
+ * @param window odd
+ */
+export function centredMean(values: readonly number[], window: number): number[] {
+  return values.map((_, i) => {
+    const half = Math.min((window - 1) / 2, i, values.length - 1 - i);
+    return mean(values.slice(i - half, i + half + 1));
   });
 }
 
-/** Two bars a stage: the mix asked for above, the mix drawn below. */
-function mixPanel(sheet: Sheet, stages: readonly StageCourse[]): void {
-  const top = PANEL.top + PANEL.height + 66;
-  const box = { left: 128, top, width: 500, height: Math.min(62, 24 * stages.length) };
-  const rows = stages.flatMap(({ name, asked, drawn }) => [
-    { label: `${name}, asked`, shares: asked },
-    { label: "drawn", shares: drawn },
-  ]);
-  const at = rows.map((_, i) => rows.length - 1 - i);
-  const panel = letteredPanel(
-    sheet,
-    box,
-    "Mix of tasks, by samples",
-    {
-      x: { range: [0, 1], tickFormat: ".0%" },
-      y: {
-        range: [-0.6, rows.length - 0.4],
-        ticks: { at, text: rows.map(({ label }) => escapeHtml(label)) },
-      },
-    },
-    PANEL.left - 40,
-  );
-  const tasks = Object.keys(TASK_COLORS);
-  for (const [row, { shares }] of rows.entries()) {
-    let from = 0;
-    for (const task of tasks) {
-      const share = shares[task] ?? 0;
-      if (share === 0) continue;
-      sheet.data.push(bar(panel, task, from, from + share, at[row]));
-      from += share;
-    }
-  }
-  let left = box.left + 130;
-  for (const task of tasks.filter((t) => stages.some((s) => (s.asked[t] ?? 0) > 0))) {
-    addText(sheet.layout, `<b>■</b> ${task}`, { left, top: top - 10 }, {
-      font: { color: TASK_COLORS[task] },
-    });
-    left += textWidth(`■ ${task}`, FONT_SIZE) + 16;
-  }
+function mean(values: readonly number[]): number {
+  const finite = values.filter(Number.isFinite);
+  return finite.length === 0 ? NaN : finite.reduce((sum, v) => sum + v, 0) / finite.length;
 }
 
-/** A horizontal bar as a thick line, so that figures need one kind of trace. */
-function bar(panel: Panel, task: string, from: number, to: number, y: number): Series {
-  return trace(panel, {
-    name: task,
-    mode: "lines",
-    x: [from, to],
-    y: [y, y],
-    line: { color: TASK_COLORS[task], width: 7 },
-  } as Series);
-}
-
-function captionOf({ text, flow, stages, provenance }: StagedCourse): string {
+function captionOf({ text, flow, stages, provenance }: StagedCourse, window: number): string {
   const parts = stages.map(({ name, from, to }) => `${name} (steps ${from + 1}–${to})`);
   const ends = [["cross-entropy", text], ["flow error", flow]] as const;
   const said = ends.filter(([, s]) => s !== undefined && s.values.length > 0).map(([name, s]) => {
     const held = s!.heldOut.values.at(-1);
     const heldText = held === undefined ? "" : `, held out ${held.toFixed(3)}`;
-    return `${name} ${runningMean(s!.values).at(-1)!.toFixed(3)}${heldText}`;
+    return `${name} ${mean(s!.values.slice(-window)).toFixed(3)}${heldText}`;
   });
   const widest = Math.max(
     0,
@@ -227,7 +244,10 @@ function captionOf({ text, flow, stages, provenance }: StagedCourse): string {
       Object.keys(drawn).map((task) => Math.abs(drawn[task] - (asked[task] ?? 0)))
     ),
   );
-  return `Losses by step: thin every step, bold their running mean, rings held-out batches. ` +
-    `Stages: ${parts.join(", ")}. At the end ${said.join("; ")}. Lower is better. ` +
+  const ended = said.length === 0
+    ? ""
+    : `At the end (mean of the last ${window}) ${said.join("; ")}. Lower is better. `;
+  return `Losses by step: thin each logged step, bold the ${meanName(window)}, ` +
+    `rings held-out batches. Stages: ${parts.join(", ")}. ${ended}` +
     `Largest gap between mix asked and drawn: ${percent(widest)}. ${provenance}`;
 }
