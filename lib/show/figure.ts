@@ -110,6 +110,16 @@ export function wrapText(text: string, width: number, fontSize: number): string[
   return lines;
 }
 
+/** Text in one line where it has `width` CSS pixels, else in two that are about as long. */
+export function inTwoLines(text: string, width: number, fontSize: number): string[] {
+  const whole = textWidth(text, fontSize);
+  if (whole <= width) return [text];
+  for (let half = whole / 2;; half += 2) {
+    const lines = wrapText(text, half, fontSize);
+    if (lines.length <= 2) return lines;
+  }
+}
+
 /** Percent with one decimal: 0.8123 → "81.2 %". */
 export const percent = (value: number): string => `${(100 * value).toFixed(1)} %`;
 

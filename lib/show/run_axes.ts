@@ -1,4 +1,26 @@
-// Vertical axes of curves: the range around their values, and ticks of a logarithmic one.
+// Vertical axes of curves: what they say, the range around their values, and ticks of a logarithmic one.
+
+/** Metrics that a training logs, in words with their units. */
+const WORDS = new Map([
+  ["text", "text loss, cross-entropy (nats)"],
+  ["flow", "flow loss, mean squared error"],
+  ["norm", "gradient norm"],
+  ["learning-rate", "learning rate"],
+  ["tokens", "tokens per step"],
+  ["waiting", "share of time waiting for data"],
+  ["seconds", "time since the session began (s)"],
+  ["held-out/answers", "held out: share of answers right"],
+  ["held-out/psnr", "held out: peak signal to noise (dB)"],
+]);
+
+/** What an axis says of a metric: words and unit of a known one, the name of another. */
+export function axisWords(metric: string): string {
+  const known = WORDS.get(metric);
+  if (known !== undefined) return known;
+  const [, group, name] = /^(held-out|drawn)\/(.+)$/.exec(metric) ?? [];
+  if (group === "drawn") return `samples of ${name} in the stage`;
+  return group === "held-out" ? `held out: ${WORDS.get(name) ?? name}` : metric;
+}
 
 /** The range of an axis around values, with a margin; of their logarithms to base 10 if `log`. */
 export function rangeOf(values: readonly number[], log: boolean): [number, number] {
@@ -9,7 +31,7 @@ export function rangeOf(values: readonly number[], log: boolean): [number, numbe
   }
   if (low > high) return [0, 1];
   const margin = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
-  return [low - margin, high + margin * 2.2]; // the names of stages stand at the top
+  return [low - margin, high + margin];
 }
 
 /** Ticks at 1, 2 and 5 times powers of ten; over more than three decades at the powers alone. */

@@ -9,13 +9,23 @@ import {
   type Figure,
   FONT_SIZE,
   INK,
+  inTwoLines,
   type Series,
   textWidth,
   WIDTHS,
   wrapText,
 } from "./figure.ts";
-import { logTicks, rangeOf } from "./run_axes.ts";
-import { addAxes, addLine, addText, letteredPanel, openSheet, type Sheet, trace } from "./sheet.ts";
+import { axisWords, logTicks, rangeOf } from "./run_axes.ts";
+import {
+  addLine,
+  addText,
+  hiddenPanel,
+  letteredPanel,
+  openSheet,
+  type Sheet,
+  trace,
+} from "./sheet.ts";
+import { drawStageLabels, LABEL_ROOM, stageLabels, type StageSpan } from "./stage_labels.ts";
 
 /** One run in such a figure. */
 export interface RunCurves {
@@ -58,7 +68,7 @@ const COLORS = [
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"] as const;
 
 const CAPTION_SIZE = FONT_SIZE * 0.95;
-const [LEFT, TOP, HEIGHT, GAP] = [58, 30, 130, 68];
+const [LEFT, TOP, HEIGHT, GAP] = [66, 30, 130, 84];
 
 /**
  * The figure of some metrics of some runs.
@@ -74,13 +84,15 @@ export function runFigure(runs: readonly RunCurves[], options: RunFigureOptions)
   const styles = stylesOf(runs, groups);
   const rows = Math.ceil(metrics.length / 2);
   const legendRows = placeLegend(groups.map((group) => groupText(group, runs)));
-  const top = TOP + 18 * (legendRows.at(-1)!.row + 1) + 22;
+  const top = TOP + 18 * (legendRows.at(-1)!.row + 1) + 22 + LABEL_ROOM;
   const unfinished = runs.filter(({ finished }) => !finished).length;
   const caption = captionOf(runs, options, unfinished, window);
   const lines = wrapText(caption, WIDTHS.page - 24, CAPTION_SIZE);
-  const bottom = top + rows * (HEIGHT + GAP) - 18;
+  const bottom = top + rows * (HEIGHT + GAP) - 18 - LABEL_ROOM;
   const sheet = openSheet(WIDTHS.page, bottom + lines.length * CAPTION_SIZE * 1.35 + 10);
-  const title = `${metrics.join(", ")} by step`;
+  const named = `${metrics.join(", ")} by step`;
+  const fits = 1.1 * textWidth(named, FONT_SIZE * 1.25) <= WIDTHS.page - 20; // bold
+  const title = fits ? named : `${metrics.length} metrics by step`;
   addText(sheet.layout, `<b>${escapeHtml(title)}</b>`, { left: 10, top: 6 }, {
     yanchor: "top",
     font: { size: FONT_SIZE * 1.25 },
@@ -154,15 +166,14 @@ function drawLegend(
   { color, dash }: ArmStyle,
 ): void {
   const top = TOP + 18 * row;
-  const panel = { index: ++sheet.axes, title: "", box: { left, top, width: SAMPLE, height: 12 } };
-  addAxes(sheet.layout, panel, { x: { range: [0, 1] }, y: { range: [0, 1] } });
-  const settings = sheet.layout as unknown as Record<string, object>;
-  for (const axis of ["xaxis", "yaxis"]) {
-    const key = `${axis}${panel.index === 1 ? "" : panel.index}`;
-    settings[key] = { ...settings[key], visible: false };
-  }
+  const panel = hiddenPanel(sheet.layout, ++sheet.axes, { left, top, width: SAMPLE, height: 12 });
   sheet.data.push({
-    ...trace(panel, { mode: "lines", x: [0, 1], y: [0.5, 0.5], line: { color, dash, width: 1.4 } }),
+    ...trace(panel, {
+      mode: "lines",
+      x: [0, SAMPLE],
+      y: [0.5, 0.5],
+      line: { color, dash, width: 1.4 },
+    }),
     hoverinfo: "skip",
   } as Series);
   addText(sheet.layout, escapeHtml(text), { left: left + SAMPLE + 4, top: top + 6 }, {
@@ -185,35 +196,27 @@ function drawMetric(
     ...(raw?.[metric]?.values ?? []),
   ]).filter((v): v is number => v !== null && (!log || v > 0));
   const y = rangeOf(values, log);
-  const panel = letteredPanel(sheet, box, escapeHtml(metric), {
-    x: { title: "step", range: [0, last] },
+  const words = inTwoLines(axisWords(metric), HEIGHT, FONT_SIZE).map(escapeHtml).join("<br>");
+  const small = Math.max(...y.map(Math.abs)) < 0.01; // written out, ticks would reach the words
+  const axes = {
+    x: { title: "step", range: [0, last] as [number, number] },
     y: {
-      title: escapeHtml(metric),
+      title: words,
       grid: true,
-      room: 42,
+      room: 48,
       range: y,
-      ...(log ? { log, ticks: logTicks(y) } : {}),
+      ...(log ? { log, ticks: logTicks(y) } : small ? { tickFormat: "~e" } : {}),
     },
-  });
+  };
+  const title = escapeHtml(metric);
+  const panel = letteredPanel(sheet, box, title, axes, box.left - 48, LABEL_ROOM + 6);
   const edge = (v: number) => log ? 10 ** v : v;
-  let from = 0;
-  for (const [i, { name, steps }] of stages.entries()) {
-    if (from >= last) break;
-    if (i > 0) {
-      addLine(sheet.layout, panel, [from, edge(y[0])], [from, edge(y[1])], {
-        dash: "dot",
-      });
-    }
-    const shown = (Math.min(last, from + steps) - from) / last * box.width;
-    if (textWidth(name, FONT_SIZE * 0.9) + 4 <= shown) {
-      const left = box.left + from / last * box.width + 3;
-      addText(sheet.layout, escapeHtml(name), { left, top: box.top + 1 }, {
-        yanchor: "top",
-        font: { size: FONT_SIZE * 0.9, color: INK.faint },
-      });
-    }
-    from += steps;
+  const spans = spansOf(stages, last);
+  for (const { from } of spans.slice(1)) {
+    addLine(sheet.layout, panel, [from, edge(y[0])], [from, edge(y[1])], { dash: "dot" });
   }
+  const pixels = box.width / last;
+  drawStageLabels(sheet, box, spans, stageLabels(spans, pixels), pixels);
   const line = (run: RunCurves, curves: RunCurves["curves"], look: object, name: string) => {
     const { steps, values } = curves[metric];
     const { color, dash } = styles.get(run.group)!;
@@ -238,6 +241,16 @@ function drawMetric(
     left: box.left + box.width / 2,
     top: box.top + box.height / 2,
   }, { xanchor: "center", yanchor: "middle", font: { color: INK.faint } });
+}
+
+/** The stages that began before step `last`. */
+function spansOf(stages: readonly { name: string; steps: number }[], last: number): StageSpan[] {
+  let from = 0;
+  return stages.map(({ name, steps }) => {
+    const span = { name, from, to: Math.min(last, from + steps) };
+    from += steps;
+    return span;
+  }).filter((span) => span.from < last);
 }
 
 /** Says across the figure that it is not final. */
@@ -275,7 +288,8 @@ function captionOf(
     );
   }
   if (stages.length > 1) {
-    parts.push(`Dotted lines: borders of the stages ${stages.map((s) => s.name).join(", ")}`);
+    const names = stages.map(({ name }, i) => `${i + 1} ${name}`).join(", ");
+    parts.push(`Dashed lines: borders of the stages ${names}`);
   }
   if (unfinished > 0) parts.push(`Draft: ${unfinished} of ${runs.length} runs are not finished`);
   if (log) parts.push("Vertical axes are logarithmic");

@@ -5,6 +5,7 @@ import {
   ARM_STYLES,
   armStyle,
   escapeHtml,
+  inTwoLines,
   percent,
   plain,
   pointsOf,
@@ -138,6 +139,15 @@ Deno.test("strip() enlarges by whole pixels and leaves missing pictures white", 
   assert.deepEqual([...sheet.rgb.subarray(0, 3)], [1, 2, 3]);
   assert.deepEqual([...sheet.rgb.subarray(3 * 3, 3 * 3 + 6)], [1, 2, 3, 255, 255, 255]);
   assert.throws(() => strip([[]]), /^RangeError: Cannot lay out a strip: no pictures$/);
+});
+
+Deno.test("inTwoLines() breaks what has no room, near the middle", () => {
+  assert.deepEqual(inTwoLines("gradient norm", 130, 10), ["gradient norm"]);
+  assert.deepEqual(inTwoLines("text loss, cross-entropy (nats)", 130, 10), [
+    "text loss,",
+    "cross-entropy (nats)",
+  ]);
+  assert.deepEqual(inTwoLines("unbreakable", 5, 10), ["unbreakable"]);
 });
 
 Deno.test("escapeHtml() and plain() undo each other; numbers have a sign and a unit", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { figureCsv } from "../../lib/show/export.ts";
 import { renderSvg } from "../../lib/show/render.ts";
-import { logTicks, rangeOf } from "../../lib/show/run_axes.ts";
+import { axisWords, logTicks, rangeOf } from "../../lib/show/run_axes.ts";
 import { type RunCurves, runFigure } from "../../lib/show/run_curves.ts";
 
 const STEPS = [1, 2, 3, 4];
@@ -40,7 +40,7 @@ Deno.test("runFigure() tells groups apart that share an arm", () => {
   assert.notEqual(drawn[0].line!.color, drawn[1].line!.color);
 });
 
-Deno.test("runFigure() marks the borders of stages and names those that have room", () => {
+Deno.test("runFigure() marks the borders of the stages it reached and names them over the plot", () => {
   const stages = [{ name: "foundation", steps: 2 }, { name: "unified", steps: 2 }, {
     name: "never",
     steps: 5,
@@ -51,6 +51,43 @@ Deno.test("runFigure() marks the borders of stages and names those that have roo
   const texts = figure.layout.annotations!.map(({ text }) => text);
   assert.ok(texts.includes("foundation") && texts.includes("unified"));
   assert.equal(texts.includes("never"), false);
+  const [, top] = figure.layout.yaxis2!.domain!; // the first pair of axes is the legend's
+  const label = figure.layout.annotations!.find(({ text }) => text === "foundation")!;
+  assert.ok(Number(label.y) > top && label.yanchor === "bottom");
+});
+
+Deno.test("runFigure() numbers a stage that is too narrow for its name, with the key in its caption", () => {
+  const steps = Array.from({ length: 100 }, (_, i) => i + 1);
+  const curves = { text: { steps, values: steps } };
+  const stages = [{ name: "foundation", steps: 2 }, { name: "unified", steps: 98 }];
+  const figure = runFigure([made("joint", 0, { curves })], { metrics: ["text"], stages });
+  const texts = figure.layout.annotations!.map(({ text }) => text);
+  assert.ok(texts.includes("1") && texts.includes("2 unified"), texts.join("\n"));
+  assert.match(figure.caption, /Dashed lines: borders of the stages 1 foundation, 2 unified\./);
+});
+
+Deno.test("axisWords() gives words and units for what trainings log, other names as they are", () => {
+  assert.deepEqual(
+    ["text", "held-out/flow", "held-out/answers", "drawn/i2t", "held-out/chance", "probe/accuracy"]
+      .map(axisWords),
+    [
+      "text loss, cross-entropy (nats)",
+      "held out: flow loss, mean squared error",
+      "held out: share of answers right",
+      "samples of i2t in the stage",
+      "held out: chance",
+      "probe/accuracy",
+    ],
+  );
+  const figure = runFigure([made("joint", 0)], { metrics: ["text"] });
+  const said = figure.layout.annotations!.map(({ text }) => text!.replace("<br>", " "));
+  assert.ok(said.includes("text loss, cross-entropy (nats)"), said.join("\n"));
+});
+
+Deno.test("runFigure() counts metrics in its title where their names have no room", () => {
+  const metrics = Array.from({ length: 12 }, (_, i) => `probe/accuracy-${i}`);
+  assert.equal(runFigure([made("joint", 0)], { metrics }).title, "12 metrics by step");
+  assert.equal(runFigure([made("joint", 0)], { metrics: ["a", "b"] }).title, "a, b by step");
 });
 
 Deno.test("runFigure() says DRAFT across a figure with a run that is not finished", () => {
