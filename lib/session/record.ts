@@ -2,6 +2,7 @@
 
 import { TASKS } from "../data/training/record.ts";
 import type { Gpu } from "../gpu/device.ts";
+import { captioned } from "../show/pixel_text.ts";
 import { encodePng, type Picture, strip } from "../show/png.ts";
 import { EXIT, LabError } from "../errors.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
@@ -138,10 +139,11 @@ export class TrainRecord {
       height,
       rgb: data,
     });
-    const sheet = strip(
-      [drawings.map(({ drawn }) => picture(drawn)), drawings.map(({ wanted }) => picture(wanted))],
-      { cell: 96 },
-    );
+    const row = (images: HeldOutDrawing["drawn"][]) => strip([images.map(picture)], { cell: 96 });
+    const sheet = captioned([
+      { caption: "drawn", picture: row(drawings.map(({ drawn }) => drawn)) },
+      { caption: "held out", picture: row(drawings.map(({ wanted }) => wanted)) },
+    ]);
     const png = encodePng(sheet);
     const path = `samples/step-${String(step).padStart(7, "0")}.png`;
     await Deno.mkdir(`${this.#run.dir}/samples`, { recursive: true });
