@@ -137,6 +137,8 @@ export function notebookProgress(options: NotebookOptions): Progress {
 interface LinePart {
   name: string;
   text: string;
+  /** Characters that it is counted as: numbers have the room of longer ones, or parts would come and go with them. */
+  size: number;
 }
 
 /** `joint seed 0  120/400  text 1.02  flow 0.31  left 2 min`. */
@@ -154,8 +156,7 @@ export function progressLine(
   width: number,
 ): string {
   let parts = partsOf(state, leftMs, BAR.least);
-  const length = () =>
-    parts.reduce((n, { text }) => n + [...text].length + GAP.length, -GAP.length);
+  const length = () => parts.reduce((n, { size }) => n + size + GAP.length, -GAP.length);
   for (const part of sparePartsFirst(parts, state.spare ?? [])) {
     if (length() <= width) break;
     parts = parts.filter((other) => other !== part);
@@ -171,15 +172,19 @@ const BAR = { least: 6, most: 16 } as const;
 /** The parts from left to right; a bar of `cells` characters, 0 for none. */
 function partsOf(state: ProgressState, leftMs: number | undefined, cells = 0): LinePart[] {
   const { label, stage, step, total, fields = {} } = state;
-  const parts: LinePart[] = [{ name: "label", text: label }];
-  if (stage) parts.push({ name: "stage", text: stage });
-  if (cells > 0) parts.push({ name: "bar", text: bar(state, cells) });
-  parts.push({ name: "step", text: `${step}/${total}` });
+  const parts: LinePart[] = [];
+  const add = (name: string, text: string, least = 0) =>
+    parts.push({ name, text, size: Math.max(least, [...text].length) });
+  add("label", label);
+  if (stage) add("stage", stage);
+  if (cells > 0) add("bar", bar(state, cells));
+  add("step", `${step}/${total}`);
   for (const [name, value] of Object.entries(fields)) {
-    const text = `${name} ${typeof value === "number" ? compact(value) : value}`.trim();
-    parts.push(...text.split(GAP).map((piece) => ({ name, text: piece })));
+    if (typeof value === "number") {
+      add(name, `${name} ${compact(value)}`.trim(), name.length + " 0.123".length);
+    } else for (const piece of `${name} ${value}`.trim().split(GAP)) add(name, piece);
   }
-  if (leftMs !== undefined) parts.push({ name: "left", text: `left ${duration(leftMs)}` });
+  if (leftMs !== undefined) add("left", `left ${duration(leftMs)}`, "left 99 s".length);
   return parts;
 }
 
