@@ -6,6 +6,7 @@ import { formatBytes } from "../gpu/buffers.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { courseOf } from "../session/course.ts";
 import { train, type TrainStep } from "../session/train.ts";
+import type { Validation } from "../session/validate.ts";
 import { saveFigure } from "../show/export.ts";
 import { percent } from "../show/figure.ts";
 import { type Progress, type ProgressState, SILENT, terminalProgress } from "../show/progress.ts";
@@ -126,23 +127,35 @@ function show(
     drawn: drawings.length,
     lowest: lowest ?? false,
   });
-  const parts = [
+  progress.note(`step ${step.number}, held out: ${heldOutText(validation)}`);
+}
+
+/** A look at held-out data in a line: `text 0.343, flow 1.203 (lowest loss of this stage), 29 of 48 answers right`. */
+export function heldOutText({ text, flow, answers, lowest }: Validation): string {
+  const right = answers.filter(({ correct }) => correct).length;
+  const losses = [
     text === undefined ? "" : `text ${text.toFixed(3)}`,
     flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
-  ].filter(Boolean);
-  const losses = parts.join(", ") + (lowest ? " (lowest loss of this stage)" : "");
-  const answered = answers.length === 0 ? "" : `${right} of ${answers.length} answers right`;
-  const said = [losses, answered].filter(Boolean).join(", ");
-  progress.note(`step ${step.number}, held out: ${said}`);
+  ].filter(Boolean).join(", ");
+  return [
+    losses + (lowest ? " (lowest loss of this stage)" : ""),
+    answers.length === 0 ? "" : `${right} of ${answers.length} answers right`,
+  ].filter(Boolean).join(", ");
 }
 
 /** A step, or where a training stands before its first one. */
-type Shown = Pick<TrainStep, "number" | "total"> & Partial<TrainStep>;
+export type Shown = Pick<TrainStep, "number" | "total"> & Partial<TrainStep>;
 
 /** The least important first: what a narrow terminal does without. */
 const SPARE = ["grad", "gpu", "label", "waiting", "bar", "stage", "tok/s"];
 
-function stateOf(step: Shown, name: string, gpu: Gpu, doing?: string): ProgressState {
+/** A step as the progress line shows it. @param doing what is being done now, if it is no step */
+export function stateOf(
+  step: Shown,
+  name: string,
+  gpu: { buffers: Pick<Gpu["buffers"], "liveBytes" | "budgetBytes"> },
+  doing?: string,
+): ProgressState {
   const { liveBytes, budgetBytes } = gpu.buffers;
   const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1);
   return {
