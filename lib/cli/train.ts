@@ -21,7 +21,11 @@ await runCommand({
       "three stages on generated images, minutes on two cores",
     ],
     [
-      "deno task train --preset small --set data.sources.0.path=DIR --run runs/mine/joint/seed-0 --resume",
+      "deno task train --preset small --set data.sources.0.path=DIR --set data.validation.0.path=DIR --check",
+      "a folder with files for training and for validation: what would be done?",
+    ],
+    [
+      "deno task train --config mine.json --run runs/mine/joint/seed-0 --resume",
       "go on where it stopped",
     ],
   ],

@@ -176,11 +176,13 @@ export function stateOf(
   };
 }
 
-function summary({ number, total, text, flow, waiting }: TrainStep, run: string): string {
+function summary(step: TrainStep, run: string): string {
+  const { number, total, text, flow, waiting, leftOut } = step;
   const losses = [
     text === undefined ? "" : `text ${text.toFixed(3)}`,
     flow === undefined ? "" : `flow ${flow.toFixed(3)}`,
   ].filter(Boolean).join(", ");
   return `${run}: ${number} of ${total} steps, last losses ${losses}; ` +
-    `${percent(waiting)} of the time was spent waiting for data`;
+    `${percent(waiting)} of the time was spent waiting for data` +
+    (leftOut === 0 ? "" : `; a record that cannot be used was met ${leftOut} times`);
 }

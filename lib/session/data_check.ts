@@ -33,7 +33,7 @@ export interface DataCheck {
   records: number;
   /** Records to leave out, each once. */
   bad: Found[];
-  /** Warnings by kind. */
+  /** Records to warn of, by kind. */
   told: { kind: FindingKind; count: number; first: string }[];
 }
 
@@ -141,7 +141,7 @@ async function look(
   { onLook, signal }: CheckParts,
 ): Promise<DataCheck> {
   const bad: Found[] = [];
-  const told = new Map<FindingKind, { count: number; first: string }>();
+  const told = new Map<FindingKind, { records: Set<string>; first: string }>();
   let records = 0;
   for (const [position, { source }] of sources.entries()) {
     if (source.format === "phantoms") continue;
@@ -156,11 +156,9 @@ async function look(
         bad.push({ source: position, index, where, ...about, kind, message });
         return;
       }
-      const before = told.get(kind);
-      told.set(kind, {
-        count: (before?.count ?? 0) + 1,
-        first: before?.first ?? placed(where, field, message),
-      });
+      const before = told.get(kind) ?? { records: new Set(), first: placed(finding) };
+      before.records.add(`${position} ${index}`);
+      told.set(kind, before);
     };
     await checkData(source, {
       against: other.map(({ source }) => source),
@@ -175,12 +173,17 @@ async function look(
       ...(signal ? { signal } : {}),
     });
   }
-  return { key, records, bad, told: [...told].map(([kind, more]) => ({ kind, ...more })) };
+  const counted = [...told].map(([kind, { records, first }]) => ({
+    kind,
+    count: records.size,
+    first,
+  }));
+  return { key, records, bad, told: counted };
 }
 
-/** What a check says of a place; the messages of what cannot be read have it already. */
-function placed(where: string, field: string | undefined, message: string): string {
-  if (message.includes(where)) return message;
+/** What was found, with its place; what cannot be read has it in its message. */
+function placed({ kind, where, field, message }: Omit<Found, "source" | "index">): string {
+  if (kind === "record" || kind === "image") return message;
   return `${where}${field === undefined ? "" : `, "${field}"`}: ${message}`;
 }
 
@@ -211,7 +214,7 @@ function notesOf({ bad, told, records }: DataCheck): string[] {
   const notes: string[] = [];
   if (bad.length > 0) {
     notes.push(
-      `left out ${bad.length} of ${records} records, listed in ${FILE}: ${
+      `left out ${bad.length} of ${records} records (the run's ${FILE} lists them): ${
         countsOf(badCounts(bad))
       }`,
     );
@@ -227,7 +230,7 @@ function notesOf({ bad, told, records }: DataCheck): string[] {
 
 function refuseTooMany({ bad, records }: DataCheck, { mostBad }: Rules): void {
   if (bad.length <= mostBadAllowed(mostBad, records)) return;
-  const first = bad.slice(0, 3).map(({ where, field, message }) => placed(where, field, message));
+  const first = bad.slice(0, 3).map(placed);
   const rest = bad.length > first.length ? `; and ${bad.length - first.length} more` : "";
   const leaks = bad.some(({ kind }) => LEAKS.includes(kind));
   throw new InputError(

@@ -54,7 +54,7 @@ Deno.test("data check ends with 0 for clean data and 3 for errors, each with pla
     assert.match(bad.stdout, /^error: cannot be read \(record\): 1$/m);
     assert.match(
       bad.stdout,
-      /^ {2}Cannot read .*train\.jsonl line 2: "none\.png" does not exist$/m,
+      /^ {2}Cannot read .*train\.jsonl line 2, "image" 1: "none\.png" does not exist$/m,
     );
     assert.match(bad.stdout, /^ {2}help: Give the path of an image file/m);
     assert.match(

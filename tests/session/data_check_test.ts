@@ -85,7 +85,7 @@ Deno.test("checkSources() finds what data check finds, and leaveOut() leaves the
     assert.equal(notes.length, 2);
     assert.match(
       notes[0],
-      /^left out 4 of 7 records, listed in data-check\.json: 1 cannot be read/,
+      /^left out 4 of 7 records \(the run's data-check\.json lists them\): 1 cannot be read/,
     );
     assert.match(notes[1], /^warning: of 7 records 1 repeat another; the first: .*line 6/);
   }));

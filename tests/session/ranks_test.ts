@@ -78,6 +78,11 @@ Deno.test({
       };
       const whole = await (await start("whole")).ended;
       assert.equal(whole.code, 0, whole.stderr);
+      const done = `${dir}/study/whole/seed-0`;
+      const alone = await startTraining(["--config", config, "--run", done, "--resume"]);
+      assert.equal((await alone.ended).code, 2, "one process goes on with a run of two");
+      const { sessions } = readRun(done);
+      assert.deepEqual(sessions.map(({ exitCode }) => exitCode), [0], "its record was touched");
 
       const told = await start("told");
       await told.step(1);

@@ -78,15 +78,22 @@ function checkMix(stage: StageConfig, path: string, facts: ConfigFacts, report: 
     );
   }
   if (!facts.records) return;
-  for (const task of asked) {
-    if ((facts.records[task] ?? 0) > 0) continue;
-    report(
-      "error",
-      `${path}.mix.${task}`,
-      `the mix asks for ${mix[task]} of it, the sources have no such record`,
-      `set ${path}.mix.${task} to 0, or add a source`,
-    );
-  }
+  const { records } = facts;
+  const absent = asked.filter((task) => !records[task]);
+  if (absent.length === 0) return;
+  const there = MIX_TASKS.filter((task) => records[task]);
+  const zeros = absent.map((task) => `"${task}": 0`).join(", ");
+  report(
+    "error",
+    `${path}.mix`,
+    `it asks for ${absent.join(", ")}, the sources have ${
+      there.map((task) => `${records[task]} ${task}`).join(", ") || "nothing"
+    }`,
+    absent.length < asked.length
+      ? `give it {${zeros}}, or add a source that has them`
+      : `give it tasks that there are${there.length ? `: ${there.join(", ")}` : ""}, leave the ` +
+        "stage out by listing the others, or add a source",
+  );
 }
 
 function checkSizes(stage: StageConfig, path: string, facts: ConfigFacts, report: Report): void {

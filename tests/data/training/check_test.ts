@@ -94,7 +94,7 @@ Deno.test("checkData() names line and field of every planted fault", async () =>
     ]);
     const of = (line: number) => findings.find(({ where }) => where.endsWith(` line ${line}`))!;
     assert.match(of(2).message, /train\.jsonl line 2: it is not JSON/);
-    assert.match(of(3).message, /line 3: "images\/none\.png" does not exist/);
+    assert.match(of(3).message, /line 3, "image" 1: "images\/none\.png" does not exist/);
     assert.match(of(4).message, /leads out of the data folder/);
     assert.match(of(5).message, /images\/cut\.png of .*line 5: it is damaged or cut off/);
     assert.match(of(6).message, /"image" has 1 images, "conversations" 0 <image>/);

@@ -83,7 +83,7 @@ Deno.test("VLM: a record is refused with its line and field", async () => {
     [{ ...VLM, image: undefined }, /"image" has 0 images, "conversations" 1 <image>/],
     [{ ...VLM, image: [3] }, /"image" 1 is 3, expected a path/],
     [{ ...VLM, conversations: turns("<image>") }, /"conversations" has no answer to learn/],
-    [{ ...VLM, conversations: turns("<image>", " ") }, /has no answer to learn/],
+    [{ ...VLM, conversations: turns("<image>", " ") }, /has only empty answers/],
     [{ conversations: turns("q", "a <image>") }, /"conversations" 2: an answer has <image>/],
     [{ ...VLM, video: "v.mp4" }, /line 2: "video" is not supported/],
     [{ conversations: turns("<video> q", "a") }, /"conversations" 1: <video> is not supported/],
@@ -107,7 +107,7 @@ Deno.test("paths that lead out of the data folder are refused with their line", 
   for (const image of [...names, "a.png\0"]) {
     assert.match(
       await message({ ...VLM, image }, VLM),
-      /^Cannot read d\.jsonl line 2: .*(leads out|is a URL|NUL or a backslash|does not exist)/,
+      /^Cannot read d\.jsonl line 2, "image" 1: .*(leads out|is a URL|NUL or a backslash|does not exist)/,
       image,
     );
   }

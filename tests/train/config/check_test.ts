@@ -28,7 +28,7 @@ const CASES: [name: string, set: string[], finding: string, facts?: ConfigFacts]
   [
     "a task without records",
     [],
-    "error stages.unified.mix.interleaved: the mix asks for 25 of it, the sources have no such record",
+    "error stages.unified.mix: it asks for interleaved, the sources have 9 t2i, 9 i2t, 9 text",
     { records: { t2i: 9, i2t: 9, text: 9, interleaved: 0 } },
   ],
   [

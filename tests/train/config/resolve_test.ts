@@ -109,6 +109,17 @@ Deno.test("a source is named by its path unless it has a name", () => {
   assert.equal(origins["data.sources.0.name"], "from its path");
   const moved = tiny({}, ["data.sources.0.path=data/records"]).values.data.sources[0];
   assert.deepEqual([moved.path, moved.name], ["data/records", "records"]);
+  const none = { data: { sources: [] } };
+  const first = tiny(none, ["data.sources.0.path=a/b.jsonl"]).values.data.sources;
+  assert.deepEqual(first.map(({ path, name, split }) => [path, name, split]), [
+    ["a/b.jsonl", "b", "train"],
+  ]);
+  refuses(
+    () => tiny(none, ["data.sources.1.path=a"]),
+    UsageError,
+    /sources\.1: there is no/,
+    /list/,
+  );
 });
 
 Deno.test("--set reads a value as what its field holds", () => {
