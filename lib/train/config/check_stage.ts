@@ -105,6 +105,7 @@ function checkSizes(stage: StageConfig, path: string, facts: ConfigFacts, report
       unit: model && latentStride(model),
       table: model && model.maxLatentSize,
       what: "latent token",
+      several: "latent tokens",
     },
     {
       key: "vit" as const,
@@ -112,9 +113,10 @@ function checkSizes(stage: StageConfig, path: string, facts: ConfigFacts, report
       unit: model?.vision.patchSize,
       table: model?.vitMaxNumPatchPerSide,
       what: "ViT patch",
+      several: "ViT patches",
     },
   ];
-  for (const { key, used, unit, table, what } of sides) {
+  for (const { key, used, unit, table, what, several } of sides) {
     const rule: SizeRule = stage[key];
     const at = `${path}.${key}`;
     if (rule.min > rule.max) {
@@ -128,7 +130,7 @@ function checkSizes(stage: StageConfig, path: string, facts: ConfigFacts, report
         "error",
         `${at}.${edge}`,
         `${rule[edge]} is no multiple of the stride ${rule.stride}`,
-        `such as ${below} or ${below + rule.stride}`,
+        `give a multiple of ${rule.stride}, such as ${below} or ${below + rule.stride}`,
       );
     }
     if (rule.maxPixels < rule.stride ** 2) {
@@ -136,7 +138,7 @@ function checkSizes(stage: StageConfig, path: string, facts: ConfigFacts, report
         "error",
         `${at}.maxPixels`,
         `${rule.maxPixels} pixels are less than one square of ${rule.stride}`,
-        `at least ${rule.stride ** 2}`,
+        `give at least ${rule.stride ** 2}`,
       );
     }
     if (!used || unit === undefined || table === undefined) continue;
@@ -145,15 +147,17 @@ function checkSizes(stage: StageConfig, path: string, facts: ConfigFacts, report
         "error",
         `${at}.stride`,
         `${rule.stride} is no multiple of ${unit}, the side of a ${what} of this model`,
-        `such as ${unit}`,
+        `give a multiple of ${unit}, such as ${Math.ceil(rule.stride / unit) * unit}`,
       );
     }
     if (rule.max > table * unit) {
       report(
         "error",
         `${at}.max`,
-        `${rule.max} pixels are ${rule.max / unit} ${what}s, the position table ends at ${table}`,
-        `at most ${table * unit}`,
+        `${rule.max} pixels are ${
+          Math.ceil(rule.max / unit)
+        } ${several}, the position table ends at ${table}`,
+        `give at most ${table * unit}`,
       );
     }
   }
