@@ -1,18 +1,24 @@
 // What `deno task train:vae` and `deno task train:vit` share: flags, settings from their layers, the device, the
-// progress line, the model folder at the end.
+// progress line, the model folder and the figure at the end.
 
 import type { RecordSource } from "../data/training/source.ts";
 import { openDevice } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/device.ts";
-import { openPartSource } from "../session/part_data.ts";
+import { partCourse } from "../session/part_course.ts";
+import { openPartSource, splitText } from "../session/part_data.ts";
 import {
   type Part,
+  type PartLook,
   type PartSettings,
   type PartStep,
   trainPart,
 } from "../session/part_training.ts";
+import { saveFigure } from "../show/export.ts";
+import { partFigure } from "../show/part_losses.ts";
 import { SILENT, terminalProgress } from "../show/progress.ts";
 import { readConfigFile, resolveConfig, type ResolvedConfig, setLayer } from "../study/config.ts";
+import { readRun } from "../study/read_run.ts";
+import { recordFault } from "../study/record_fault.ts";
 import { runFolder } from "../study/run_folder.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { surviveLoss } from "../train/recover.ts";
@@ -58,6 +64,8 @@ type Named = PartSettings & { name: string; data: string };
 /** A part that was opened, and how its model folder is written. */
 export interface OpenPart {
   part: Part & { dispose(): void };
+  /** What the user should know before it begins. */
+  warnings?: readonly string[];
   /** Writes the model's folder. @returns what to say of it */
   save(dir: string): Promise<string>;
 }
@@ -67,10 +75,12 @@ export interface PartCommand<T extends Named> {
   /** As typed after `deno task`. */
   name: string;
   defaults: T;
+  /** Only images are wanted: they need no texts. */
+  textless: boolean;
   open(gpu: Gpu, settings: T, source: RecordSource): Promise<OpenPart>;
 }
 
-/** Trains a part, says how far it is, and writes the model folder `RUN/model`. */
+/** Trains a part, says how far it is, writes the model folder `RUN/model` and draws `RUN/figures/losses`. */
 export async function runPart<T extends Named>(
   command: PartCommand<T>,
   context: PartContext,
@@ -90,7 +100,7 @@ export async function runPart<T extends Named>(
     now: () => performance.now(),
   });
   note(`run: ${run}`);
-  const source = await openPartSource(values.data);
+  const source = await openPartSource(values.data, command.textless);
   try {
     await surviveLoss(async ({ number: earlier }) => {
       const gpu = await openDevice({ adapter: flags.adapter, budgetBytes: flags.budget });
@@ -98,7 +108,14 @@ export async function runPart<T extends Named>(
       let open: OpenPart | undefined;
       try {
         open = await command.open(gpu, values, source);
+        const { split } = open.part;
+        if (split) {
+          note(splitText(split));
+          emit({ event: "split", ...split });
+        }
+        for (const warning of open.warnings ?? []) context.warn(warning);
         let last: PartStep | undefined;
+        let picture: PartLook["picture"];
         const resume = flags.resume || earlier > 0;
         const options = { run, resume, signal, argv: Deno.args, onNote: progress.note };
         for await (const step of trainPart(gpu, open.part, settings, options)) {
@@ -111,8 +128,13 @@ export async function runPart<T extends Named>(
             fields: step.metrics,
           });
           if (step.look) progress.note(`step ${step.number}, held out: ${said(step.look.metrics)}`);
+          picture = step.look?.picture ?? picture;
         }
         progress.done();
+        const figure = await drawLosses(run);
+        if (picture?.path) print(`${run}/${picture.path}: ${picture.kind}`);
+        print(`${figure}: losses by step; their numbers are beside it in losses.csv`);
+        emit({ event: "figure", path: figure });
         if (signal.aborted) return;
         const about = await open.save(`${run}/model`);
         if (last) note(`${last.seconds.toFixed(0)} s`);
@@ -132,6 +154,17 @@ export async function runPart<T extends Named>(
     source.close();
     if (signal.aborted) note(`to go on: deno task ${command.name} ${againWith(Deno.args)}`);
   }
+}
+
+/** Draws the losses of a run. @returns the page's path */
+async function drawLosses(run: string): Promise<string> {
+  const record = readRun(run);
+  const paths = await saveFigure(partFigure(partCourse(record)), `${run}/figures/losses`, {
+    sources: { run, config: record.header.configSha256, sources: record.header.sourcesSha256 },
+  }).catch((cause) => {
+    throw recordFault(run, cause);
+  });
+  return paths.find((path) => path.endsWith(".html")) ?? paths[0];
 }
 
 /** Defaults < --config < flags < --set. */
@@ -166,4 +199,8 @@ function plain({ look, ...step }: PartStep): object {
 }
 
 const againWith = (args: readonly string[]) =>
-  (args.includes("--resume") ? args : [...args, "--resume"]).join(" ");
+  (args.includes("--resume") ? args : [...args, "--resume"]).map(quoted).join(" ");
+
+/** An argument as a shell takes it. */
+const quoted = (arg: string) =>
+  /^[\w./:=,@%+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`;

@@ -30,13 +30,19 @@ export function trainVae(shell?: Shell): Promise<void> {
     runPart({
       name: "train:vae",
       defaults: VAE_DEFAULTS,
+      textless: true,
       open: async (gpu, settings, source) => {
         const part = await VaePart.open(gpu, settings, source);
         const save = async (dir: string) => {
           const { vocabSize } = PRESETS[settings.preset as "tiny" | "small"].language;
           const words = await vocabularyOf(source, vocabSize);
           const { scaleFactor, shiftFactor } = await saveVaeFolder(dir, part, settings, words);
-          return `latents are (z - ${shiftFactor.toPrecision(4)}) · ${scaleFactor.toPrecision(4)}`;
+          const known = words.words.length === 0
+            ? "; the images have no texts, so its vocabulary has no words"
+            : "";
+          return `latents are (z - ${shiftFactor.toPrecision(4)}) · ${
+            scaleFactor.toPrecision(4)
+          }${known}`;
         };
         return { part, save };
       },

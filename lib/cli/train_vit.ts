@@ -28,13 +28,14 @@ export function trainVit(shell?: Shell): Promise<void> {
     runPart({
       name: "train:vit",
       defaults: VIT_DEFAULTS,
+      textless: false,
       open: async (gpu, settings, source) => {
         const part = await VitPart.open(gpu, settings, source);
         const save = async (dir: string) => {
           await saveVitFolder(dir, part, settings);
           return "its image encoder is trained, the rest as it was";
         };
-        return { part, save };
+        return { part, warnings: part.warnings, save };
       },
     }, context), shell);
 }

@@ -4,17 +4,32 @@
 import { Draws } from "../data/draws.ts";
 import { openSource } from "../data/training/open_source.ts";
 import { openPhantoms } from "../data/training/phantom_source.ts";
+import type { ImageSplit } from "../data/training/image_stream.ts";
 import type { RecordSource } from "../data/training/source.ts";
 import { PHANTOM_WORDS } from "../data/phantoms/factors.ts";
 import { WordTokenizer } from "../data/words.ts";
 import { InputError, UsageError } from "../errors.ts";
 import type { PartSettings } from "./part_training.ts";
 
-/** Opens the records of the training split at a path, or phantoms. */
-export async function openPartSource(path: string): Promise<RecordSource> {
+/**
+ * Opens the records of the training split at a path, or phantoms.
+ *
+ * @param textless only images are wanted: those of a plain folder need no text beside them
+ * @throws {InputError} If nothing readable is there
+ */
+export async function openPartSource(path: string, textless: boolean): Promise<RecordSource> {
   return /^phantoms($|\?)/.test(path)
     ? openPhantoms(path, { split: "train" })
-    : await openSource(path, { split: "train" });
+    : await openSource(path, { split: "train", textless });
+}
+
+/** `images: 27 to train on, 3 held out`; of large data, which is not counted, only how many are looked at. */
+export function splitText({ unit, given, heldOut, looked }: ImageSplit): string {
+  if (given === null || heldOut === null) {
+    return `${unit}: one in 8 is held out, ${looked} of these are looked at`;
+  }
+  const some = looked < heldOut ? `, ${looked} of these are looked at` : "";
+  return `${unit}: ${given} to train on, ${heldOut} held out${some}`;
 }
 
 /** Records whose texts make a vocabulary. */

@@ -3,6 +3,7 @@
 
 import { backward } from "../autograd.ts";
 import { EXIT, InputError, LabError, NumericsError } from "../errors.ts";
+import type { ImageSplit } from "../data/training/image_stream.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { clipScale, sumSquares } from "../ops/global_norm.ts";
@@ -53,8 +54,10 @@ export interface PartLosses {
 
 /** What held-out data says. */
 export interface PartLook {
+  /** `loss` as that of a batch, and what else is measured. */
   metrics: Record<string, number>;
-  picture?: { kind: string; picture: Picture };
+  /** `path` is where the training put it, relative to the run. */
+  picture?: { kind: string; picture: Picture; path?: string };
 }
 
 /** A part in training. */
@@ -63,6 +66,8 @@ export interface Part {
   parameters: Parameters;
   /** Hash of the data, for the record. */
   dataSha256: string;
+  /** How the data is shared out, for the record. */
+  split?: ImageSplit;
   /** Text files of every checkpoint. */
   texts: Record<string, string>;
   /** Reads the batch of an update, counted from 0; what it gives makes the losses inside a scope of their own. */
@@ -106,12 +111,16 @@ interface PartState {
   tuned: Json;
 }
 
+/** The kind of event that records {@link Part.split}. */
+export const SPLIT = "split";
 const WEIGHTS = "model.safetensors";
 const MOMENTS = "optimizer.safetensors";
+/** Updates after which idle memory is given up: buffers of ever more sizes would be kept. */
+const TRIM_EVERY = 100;
 /** Longest time between two read-backs, in milliseconds. */
 const READ_EVERY_MS = 250;
 /** Settings that a resumed run may change: they alter no update. */
-const FREE = ["lookEvery", "saveEvery", "keep", "heldOut", "statistics"];
+const FREE = ["lookEvery", "saveEvery", "keep", "heldOut", "statistics", "mostBad"];
 
 interface Pending {
   number: number;
@@ -151,6 +160,7 @@ export async function* trainPart<T extends PartSettings>(
     },
   });
   for (const note of run.notes) options.onNote?.(note);
+  if (part.split) run.event(SPLIT, { ...part.split }, { step: found?.step ?? 0 });
   let end = { exitCode: EXIT.done as number, reason: "left" };
   let training: PartTraining | undefined;
   try {
@@ -283,7 +293,10 @@ class PartTraining {
     });
     this.#made++;
     this.#pending.push({ number: this.#made, learningRate, metrics });
-    this.#garbage.look();
+    if (this.#made % TRIM_EVERY === 0) {
+      this.gpu.buffers.trim();
+      this.#garbage.collect();
+    } else this.#garbage.look();
   }
 
   /** Reads what is on the device, logs it. */
@@ -331,6 +344,7 @@ class PartTraining {
       await writeWhole(`${this.run.dir}/${path}`, png);
       const madeFrom = `weights after step ${step}`;
       this.run.artifact({ path, kind: look.picture.kind, sha256: sha256(png), madeFrom });
+      look.picture.path = path;
     }
     return look;
   }

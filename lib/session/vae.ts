@@ -4,7 +4,7 @@
 import { noGrad } from "../autograd.ts";
 import { normalNoise } from "../data/noise.ts";
 import { writeSafetensors } from "../data/safetensors.ts";
-import { ImageStream, type StreamedImage } from "../data/training/image_stream.ts";
+import { ImageStream } from "../data/training/image_stream.ts";
 import type { RecordSource } from "../data/training/source.ts";
 import { denormalize, type Pixels } from "../data/transforms.ts";
 import type { WordTokenizer } from "../data/words.ts";
@@ -20,6 +20,7 @@ import { sha256 } from "../study/provenance.ts";
 import { readAll, Tensor, tidy } from "../tensor.ts";
 import {
   autoencoderLoss,
+  gaussianKl,
   type LatentFactors,
   LatentStatistics,
   psnr,
@@ -131,7 +132,6 @@ export class VaePart implements Part {
     private readonly gpu: Gpu,
     private readonly settings: VaeSettings,
     private readonly stream: ImageStream,
-    private readonly heldOut: readonly StreamedImage[],
     fingerprint: string,
   ) {
     this.autoencoder = initAutoencoder(gpu, vaeConfig(settings), settings.seed, {
@@ -149,14 +149,17 @@ export class VaePart implements Part {
    */
   static async open(gpu: Gpu, settings: VaeSettings, source: RecordSource): Promise<VaePart> {
     checkVaeSettings(settings);
-    const { seed, size, mostBad } = settings;
-    const stream = new ImageStream(source, { size, seed, texts: false, mostBad });
-    const heldOut = await stream.heldOut(settings.heldOut);
-    return new VaePart(gpu, settings, stream, heldOut, source.fingerprint);
+    const { seed, size, mostBad, heldOut } = settings;
+    const stream = await ImageStream.open(source, { size, seed, texts: false, mostBad, heldOut });
+    return new VaePart(gpu, settings, stream, source.fingerprint);
   }
 
   get parameters() {
     return this.autoencoder.parameters;
+  }
+
+  get split() {
+    return this.stream.split;
   }
 
   async batch(step: number) {
@@ -180,30 +183,36 @@ export class VaePart implements Part {
     };
   }
 
-  /** Held-out PSNR of images decoded from their latents' means, and a sheet of originals above reconstructions. */
+  /** Held-out loss and PSNR of images decoded from their latents' means; a sheet of originals above reconstructions. */
   async look(): Promise<PartLook> {
-    const { heldOut: samples } = this;
+    const { stream: { heldOut: samples }, settings: { reconstruction, klWeight } } = this;
     const rows: [Picture[], Picture[]] = [[], []];
     let decibels = 0;
+    let loss = 0;
     for (const some of grouped(samples, this.settings.batch)) {
       const images = this.#stack(some.map(({ image }) => image));
-      const decoded = noGrad(() =>
-        tidy(() => this.autoencoder.decode(this.autoencoder.encode(images, null)))
+      const made = noGrad(() =>
+        tidy(() => {
+          const { mean, logvar } = this.autoencoder.encodeMoments(images);
+          // Latents as they come: scale 1, shift 0.
+          return [this.autoencoder.decode(mean), gaussianKl(mean, logvar)];
+        })
       );
-      const values = await decoded.floats();
-      decoded.dispose();
-      images.dispose();
+      const [values, [kl]] = await readAll(made);
+      for (const tensor of [images, ...made]) tensor.dispose();
+      loss += klWeight * kl * some.length / samples.length;
       for (const [i, { image }] of some.entries()) {
         const { length } = image.data;
-        const data = values.subarray(i * length, (i + 1) * length);
+        const data = values.subarray(i * length, (i + 1) * length) as Float32Array;
         decibels += psnr(data, image.data) / samples.length;
+        loss += distance(data, image.data, reconstruction as Reconstruction) / samples.length;
         if (rows[0].length === SHOWN) continue;
         rows[0].push(pictureOf(image));
         rows[1].push(pictureOf({ ...image, data }));
       }
     }
     return {
-      metrics: { psnr: decibels },
+      metrics: { loss, psnr: decibels },
       picture: { kind: "held out above, reconstructed below", picture: strip(rows, { cell: 96 }) },
     };
   }
@@ -304,6 +313,16 @@ function checkVaeSettings(settings: VaeSettings): void {
     throw refused("statistics", statistics, "set it to a whole number of at least 1");
   }
   if (!(klWeight >= 0)) throw refused("klWeight", klWeight, "set it to 0 or more");
+}
+
+/** Mean of squared, or of absolute differences. */
+function distance(decoded: Float32Array, image: Float32Array, kind: Reconstruction): number {
+  let total = 0;
+  for (let i = 0; i < image.length; i++) {
+    const apart = decoded[i] - image[i];
+    total += kind === "l1" ? Math.abs(apart) : apart * apart;
+  }
+  return total / image.length;
 }
 
 /** A list in pieces of at most `n`. */

@@ -17,7 +17,7 @@ import { initModel } from "../model/init.ts";
 import type { UniMedVL } from "../model/unimedvl.ts";
 import { Parameters } from "../nn/parameters.ts";
 import { sha256 } from "../study/provenance.ts";
-import { readAll, tidy } from "../tensor.ts";
+import { readAll, Tensor, tidy } from "../tensor.ts";
 import {
   CONTRAST_PREFIX,
   imageDirections,
@@ -73,6 +73,8 @@ export const VIT_DEFAULTS: VitSettings = {
   keep: 3,
 };
 
+/** Fewest held-out pairs whose recall is measured. */
+const LEAST_CANDIDATES = 8;
 /** Images or texts that held-out directions are made of at a time. */
 const TOGETHER = 32;
 
@@ -88,7 +90,6 @@ export class VitPart implements Part {
     readonly tokenizer: WordTokenizer,
     private readonly settings: VitSettings,
     private readonly stream: ImageStream,
-    private readonly heldOut: readonly StreamedImage[],
     fingerprint: string,
   ) {
     const { gpu, config: { vision } } = model;
@@ -111,15 +112,14 @@ export class VitPart implements Part {
    */
   static async open(gpu: Gpu, settings: VitSettings, source: RecordSource): Promise<VitPart> {
     checkPartSettings(settings);
-    const { base, preset, width, size, seed, mostBad } = settings;
+    const { base, preset, width, size, seed, mostBad, heldOut } = settings;
     if (!(Number.isSafeInteger(width) && width >= 1)) {
       throw refused("width", width, "set it to a whole number of at least 1");
     }
     if (preset !== "tiny" && preset !== "small") {
       throw refused("preset", preset, "it is tiny or small");
     }
-    const stream = new ImageStream(source, { size, seed, texts: true, mostBad });
-    const heldOut = await stream.heldOut(settings.heldOut);
+    const stream = await ImageStream.open(source, { size, seed, texts: true, mostBad, heldOut });
     const { model, tokenizer } = base === ""
       ? await drawn(gpu, settings, source)
       : await stored(gpu, base);
@@ -132,7 +132,24 @@ export class VitPart implements Part {
         `set it to a multiple of ${patchSize}, at most ${imageSize}: patches of the image encoder`,
       );
     }
-    return new VitPart(model, tokenizer, settings, stream, heldOut, source.fingerprint);
+    return new VitPart(model, tokenizer, settings, stream, source.fingerprint);
+  }
+
+  get split() {
+    return this.stream.split;
+  }
+
+  /** What the held-out pairs cannot tell. */
+  get warnings(): string[] {
+    const { length } = this.stream.heldOut;
+    if (length >= LEAST_CANDIDATES) return [];
+    const few = this.settings.heldOut < LEAST_CANDIDATES
+      ? `heldOut is ${this.settings.heldOut}, set it to ${LEAST_CANDIDATES} or more`
+      : `give ${LEAST_CANDIDATES * 4} pairs or more, with texts that differ`;
+    return [
+      `recall will not be measured: among ${length} held-out ${length === 1 ? "pair" : "pairs"} ` +
+      `it says little, a blind choice has ${(1 / length).toFixed(2)}; ${few}`,
+    ];
   }
 
   async batch(step: number) {
@@ -142,17 +159,17 @@ export class VitPart implements Part {
       pairs.push(await this.stream.at(place));
     }
     return () => {
-      const total = sigmoidPairLoss(this.#images(pairs), this.#texts(pairs), {
-        logScale: this.parameters.get("contrast.scale"),
-        bias: this.parameters.get("contrast.bias"),
-      }, pairs.map(({ text }) => text));
-      return { total, shown: {} };
+      const texts = pairs.map(({ text }) => text);
+      return { total: this.#loss(this.#images(pairs), this.#texts(pairs), texts), shown: {} };
     };
   }
 
-  /** Recall at 1 among held-out pairs, both ways. */
+  /**
+   * Held-out loss, over as many pairs at a time as a batch has if there are so many; recall at 1 both ways unless
+   * there are too few candidates for it, see {@link VitPart.warnings}.
+   */
   async look(): Promise<PartLook> {
-    const { heldOut: pairs } = this;
+    const { stream: { heldOut: pairs }, settings: { width } } = this;
     const images: number[] = [];
     const texts: number[] = [];
     for (let from = 0; from < pairs.length; from += TOGETHER) {
@@ -164,8 +181,38 @@ export class VitPart implements Part {
       texts.push(...y);
     }
     const [x, y] = [Float32Array.from(images), Float32Array.from(texts)];
-    const { imageToText, textToImage, chance } = recallAtOne(x, y, pairs.length);
-    return { metrics: { "image-to-text": imageToText, "text-to-image": textToImage, chance } };
+    const loss = await this.#heldOutLoss(x, y);
+    if (pairs.length < LEAST_CANDIDATES) return { metrics: { loss } };
+    const { imageToText, textToImage, chance } = recallAtOne(x, y, x.length / width);
+    return {
+      metrics: { loss, "image-to-text": imageToText, "text-to-image": textToImage, chance },
+    };
+  }
+
+  /** Mean loss of whole batches of directions; a rest would have fewer mismatches, and count as better. */
+  async #heldOutLoss(x: Float32Array, y: Float32Array): Promise<number> {
+    const { model: { gpu }, settings: { width, batch } } = this;
+    const pairs = x.length / width;
+    const together = Math.min(batch, pairs);
+    const batches = Math.floor(pairs / together);
+    const of = (data: Float32Array, i: number) =>
+      Tensor.from(gpu, data.subarray(i * together * width, (i + 1) * together * width), [
+        together,
+        width,
+      ]);
+    const losses = noGrad(() =>
+      tidy(() => Array.from({ length: batches }, (_, i) => this.#loss(of(x, i), of(y, i))))
+    );
+    const values = await readAll(losses);
+    for (const tensor of losses) tensor.dispose();
+    return values.reduce((total, [value]) => total + value, 0) / batches;
+  }
+
+  #loss(x: Tensor, y: Tensor, keys?: readonly string[]): Tensor {
+    return sigmoidPairLoss(x, y, {
+      logScale: this.parameters.get("contrast.scale"),
+      bias: this.parameters.get("contrast.bias"),
+    }, keys);
   }
 
   #images(pairs: readonly StreamedImage[]) {

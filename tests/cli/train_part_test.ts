@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { trainVae } from "../../lib/cli/train_vae.ts";
 import { trainVit } from "../../lib/cli/train_vit.ts";
+import { encodePng } from "../../lib/show/png.ts";
 import { readRun } from "../../lib/study/read_run.ts";
 import { GPU_TEST } from "../helpers.ts";
 import { runShell } from "./shell.ts";
@@ -55,15 +56,25 @@ Deno.test(
       const run = `${dir}/vit/train/seed-0`;
       const args = [
         ...["--data", "phantoms?count=400", "--steps", "2", "--run", run, "--json", "--quiet"],
-        ...["--set", "batch=4,width=8,heldOut=6"],
+        ...["--set", "batch=4,width=8,heldOut=8"],
       ];
       const { stdout, stderr, code } = await runShell(trainVit, args);
       assert.equal(code, 0, stderr);
       const events = stdout.trim().split("\n").map((line) => JSON.parse(line));
       const steps = events.filter(({ event }) => event === "step");
       assert.deepEqual(steps.map(({ number }) => number), [1, 2]);
-      assert.equal(steps[1].heldOut.chance, 1 / 6);
+      assert.equal(steps[1].heldOut.chance, 1 / 8);
+      assert.equal(steps[1].heldOut.loss > 0, true);
       assert.equal(events.find(({ event }) => event === "saved").path, `${run}/model`);
+      const { unit, given, heldOut, looked } = events.find(({ event }) => event === "split");
+      assert.deepEqual([unit, given + heldOut, looked], ["pairs", 100, 8]);
+      const figure = `${run}/figures/losses`;
+      assert.equal(events.find(({ event }) => event === "figure").path, `${figure}.html`);
+      const csv = await Deno.readTextFile(`${figure}.csv`);
+      assert.match(csv, /^\(a\) Loss,each step,,2,/m);
+      assert.match(csv, /^\(a\) Loss,held out,,2,/m);
+      assert.match(csv, /^\(b\) Right partner found,image-to-text,,2,/m);
+      assert.ok((await Deno.stat(`${figure}.png`)).size > 5000);
       for (const name of ["config.json", "model.safetensors", "words.json"]) {
         assert.ok((await Deno.stat(`${run}/model/${name}`)).isFile, name);
       }
@@ -72,6 +83,41 @@ Deno.test(
       assert.equal(again.code, 2);
       assert.match(again.stderr, /this run exists[^]*--resume/);
       assert.equal((await runShell(trainVit, [...args, "--resume"])).code, 0);
+    } finally {
+      await Deno.remove(dir, { recursive: true });
+    }
+  },
+);
+
+Deno.test(
+  "train:vae takes images without texts, and says what of them is what",
+  GPU_TEST,
+  async () => {
+    const dir = await Deno.makeTempDir();
+    try {
+      for (let i = 0; i < 9; i++) {
+        const rgb = Uint8Array.from({ length: 16 * 16 * 3 }, (_, k) => (k * (i + 3)) % 256);
+        await Deno.writeFile(`${dir}/${i}.png`, encodePng({ width: 16, height: 16, rgb }));
+      }
+      const run = `${dir}/vae/train/seed-0`;
+      const train = (...more: string[]) =>
+        runShell(trainVae, [
+          ...["--data", dir, "--size", "16", "--steps", "1", "--run", run],
+          ...["--set", "batch=1,statistics=2,chMult=[1,1]", ...more],
+        ]);
+      const { stdout, stderr, code } = await train();
+      assert.equal(code, 0, stderr);
+      assert.match(stderr, /^images: 7 to train on, 2 held out$/m);
+      assert.match(stdout, /step-0000001\.png: held out above, reconstructed below\n/);
+      assert.match(stdout, /figures\/losses\.html: losses by step/);
+      assert.match(stdout, /the images have no texts, so its vocabulary has no words/);
+      await Deno.writeTextFile(`${dir}/broken.png`, "no image");
+      const broken = await train("--resume");
+      assert.equal(broken.code, 3);
+      assert.match(broken.stderr, /broken\.png[^]*--set mostBad=0\.05/);
+      const pairs = await runShell(trainVit, ["--data", dir, "--run", `${dir}/vit/train/seed-0`]);
+      assert.equal(pairs.code, 3);
+      assert.match(pairs.stderr, /it has no text beside it/);
     } finally {
       await Deno.remove(dir, { recursive: true });
     }

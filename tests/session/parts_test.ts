@@ -1,6 +1,7 @@
 // The trainings of single parts: resumed to the same bits, and the folders that come of them.
 
 import assert from "node:assert/strict";
+import { ImageStream } from "../../lib/data/training/image_stream.ts";
 import { openPhantoms } from "../../lib/data/training/phantom_source.ts";
 import { openModel } from "../../lib/infer/open_model.ts";
 import { openCheckpoint } from "../../lib/model/checkpoint_folder.ts";
@@ -12,10 +13,12 @@ import {
   type PartStep,
   trainPart,
 } from "../../lib/session/part_training.ts";
-import { vocabularyOf } from "../../lib/session/part_data.ts";
+import { partCourse } from "../../lib/session/part_course.ts";
+import { splitText, vocabularyOf } from "../../lib/session/part_data.ts";
 import { saveVaeFolder, VAE_DEFAULTS, VaePart, type VaeSettings } from "../../lib/session/vae.ts";
 import { saveVitFolder, VIT_DEFAULTS, VitPart, type VitSettings } from "../../lib/session/vit.ts";
 import { readRun } from "../../lib/study/read_run.ts";
+import { autoencoderLoss } from "../../lib/train/autoencoder_training.ts";
 import { readManifest } from "../../lib/train/checkpoint/manifest.ts";
 import { Parameters } from "../../lib/nn/parameters.ts";
 import { mul } from "../../lib/ops/mul.ts";
@@ -44,7 +47,7 @@ const VIT: VitSettings = {
   steps: 5,
   warmup: 1,
   width: 8,
-  heldOut: 6,
+  heldOut: 8,
   lookEvery: 2,
   saveEvery: 100,
 };
@@ -82,6 +85,7 @@ async function trainTo(
 const bound = (part: Part): Part => ({
   parameters: part.parameters,
   dataSha256: part.dataSha256,
+  ...(part.split ? { split: part.split } : {}),
   texts: part.texts,
   batch: (step) => part.batch(step),
   look: () => part.look(),
@@ -110,6 +114,7 @@ Deno.test(
       await trainTo(await VitPart.open(gpu, VIT, source()), VIT, { run: whole });
       const want = await leftBehind(whole, 5);
       assert.ok(want.rows["held-out/image-to-text"], "held-out recall is logged");
+      assert.deepEqual(want.rows["held-out/loss"].steps, [2, 4, 5]);
       const run = `${dir}/study/cut/seed-0`;
       for (const until of [2, 3, Infinity]) {
         const part = await VitPart.open(gpu, VIT, source());
@@ -155,6 +160,14 @@ Deno.test(
       const want = await leftBehind(whole, 3);
       assert.deepEqual(await leftBehind(run, 3), want);
       assert.ok(want.rows["held-out/psnr"], "held-out PSNR is logged");
+      const course = partCourse(readRun(run));
+      assert.deepEqual(course.loss.steps, [1, 2, 3]);
+      assert.deepEqual(course.loss.heldOut, want.rows["held-out/loss"]);
+      assert.deepEqual(course.measures, [{ name: "PSNR", ...want.rows["held-out/psnr"] }]);
+      assert.match(
+        course.split!,
+        /^images: \d+ to train on, \d+ held out, 2 of these are looked at$/,
+      );
       assert.deepEqual(
         [...Deno.readDirSync(`${run}/samples`)].map(({ name }) => name),
         ["step-0000003.png"],
@@ -194,6 +207,64 @@ Deno.test(
       const model = await openModel(gpu, `${dir}/both`);
       model.dispose();
     });
+  },
+);
+
+Deno.test(
+  "among few held-out pairs recall is not measured, and that is said",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    const few = await VitPart.open(gpu, { ...VIT, heldOut: 3 }, source());
+    assert.deepEqual(Object.keys((await few.look()).metrics), ["loss"]);
+    assert.deepEqual(few.warnings, [
+      "recall will not be measured: among 3 held-out pairs it says little, a blind choice has 0.33; " +
+      "heldOut is 3, set it to 8 or more",
+    ]);
+    few.dispose();
+    const enough = await VitPart.open(gpu, { ...VIT, batch: 8 }, source());
+    const { metrics } = await enough.look();
+    assert.deepEqual(Object.keys(metrics), ["loss", "image-to-text", "text-to-image", "chance"]);
+    assert.equal(metrics.chance, 1 / 8);
+    assert.deepEqual(enough.warnings, []);
+    const lossOf = async (batch: number, heldOut: number) => {
+      const part = await VitPart.open(gpu, { ...VIT, batch, heldOut }, source());
+      const { metrics: { loss } } = await part.look();
+      part.dispose();
+      return loss;
+    };
+    const halves = await lossOf(4, 8);
+    assert.ok(metrics.loss > halves && halves > 0, "more pairs at a time have more mismatches");
+    assert.equal(await lossOf(4, 11), halves, "a rest that is no whole batch is left out");
+    enough.dispose();
+  },
+);
+
+Deno.test(
+  "the held-out loss of an autoencoder is that of a batch without noise",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    for (const reconstruction of ["mse", "l1"] as const) {
+      const values = { ...VAE, heldOut: 3, reconstruction, klWeight: 0.5 };
+      const part = await VaePart.open(gpu, values, source());
+      const { metrics: { loss }, picture } = await part.look();
+      assert.equal(picture!.kind, "held out above, reconstructed below");
+      const stream = await ImageStream.open(source(), {
+        ...{ size: 16, seed: 0, texts: false, heldOut: 3 },
+      });
+      const data = new Float32Array(3 * 768);
+      stream.heldOut.forEach(({ image }, i) => data.set(image.data, i * 768));
+      const noise = Tensor.from(gpu, new Float32Array(3 * 4 * 64), [3, 4, 8, 8]);
+      const { total } = autoencoderLoss(
+        part.autoencoder,
+        Tensor.from(gpu, data, [3, 3, 16, 16]),
+        noise,
+        { reconstruction, klWeight: 0.5 },
+      );
+      assertClose([loss], [...await total.floats()], 1e-5, reconstruction);
+      part.dispose();
+    }
   },
 );
 
@@ -268,6 +339,15 @@ Deno.test("the gradient is clipped to a global norm, and 0 sets no limit", GPU_T
   });
 });
 
+Deno.test("splitText() says how many are trained on, held out and looked at", () => {
+  const images = { unit: "images" as const, given: 27, heldOut: 8, looked: 8 };
+  assert.equal(splitText(images), "images: 27 to train on, 8 held out");
+  const some = "images: 27 to train on, 8 held out, 2 of these are looked at";
+  assert.equal(splitText({ ...images, looked: 2 }), some);
+  const large = { unit: "pairs" as const, given: null, heldOut: null, looked: 64 };
+  assert.equal(splitText(large), "pairs: one in 8 is held out, 64 of these are looked at");
+});
+
 Deno.test("settings that make no sense are refused by name", GPU_TEST, async () => {
   const gpu = await testGpu();
   const vae = (change: Partial<VaeSettings>) => VaePart.open(gpu, { ...VAE, ...change }, source());
@@ -287,6 +367,8 @@ Deno.test("settings that make no sense are refused by name", GPU_TEST, async () 
   await assert.rejects(vit({ preset: "huge" }), { help: "it is tiny or small" });
   await assert.rejects(VitPart.open(gpu, VIT, openPhantoms("phantoms?count=4&seed=1")), {
     name: "InputError",
-    help: "one in 8 is held out; give more data",
+    message:
+      "Cannot hold images with texts of phantoms?count=4&seed=1 out: it has 1 that can be read",
+    help: "one in 8 is held out, of fewer than 32 a quarter; give at least 4",
   });
 });

@@ -1,5 +1,5 @@
-// A plain folder: each image has a text of the same stem beside it (scan.png, scan.txt). Subfolders count;
-// those named train, val or test are splits. folder.json, if there, says what is taught:
+// A plain folder: each image has a text of the same stem beside it (scan.png, scan.txt), or may have one where only
+// images are wanted. Subfolders count; those named train, val or test are splits. folder.json, if there, says what is taught:
 // {"task": "t2i" or "i2t", "prompt": the question of i2t, "modality": …, "dataset": …}.
 
 import { createHash } from "node:crypto";
@@ -43,7 +43,8 @@ export function isFolderFile(name: string): boolean {
 }
 
 /**
- * Opens a folder of images with texts.
+ * Opens a folder of images with texts. With `textless`, every image is a record, its text a part of it if there is one,
+ * and texts alone are passed over.
  *
  * @throws {InputError} If it has no image with a text, folder.json is wrong, or more than `skipBad`
  * images or texts stand alone
@@ -58,14 +59,21 @@ export async function openFolder(path: string, options: SourceOptions): Promise<
       const split = splitOf(stem);
       return options.split === undefined || split === undefined || split === options.split;
     })
-    .sort((a, b) => a.stem < b.stem ? -1 : 1);
-  const whereAt = (index: number) => `${path}/${entries[index].text ?? entries[index].images[0]}`;
+    .sort((a, b) => a.stem < b.stem ? -1 : 1)
+    .flatMap((entry) => options.textless ? eachImage(entry) : [entry]);
+  const whereAt = (index: number) => {
+    const { text, images: [image] } = entries[index];
+    return `${path}/${options.textless ? image : text ?? image}`;
+  };
+  const textOf = (entry: Entry) => {
+    if (!options.textless) checkEntry(entry, path);
+    return entry.text === undefined ? "" : readText(path, entry.text, options.textless);
+  };
   const bad = new BadRecords(options);
   const hash = createHash("sha256").update(JSON.stringify(settings));
   for (const [i, entry] of entries.entries()) {
     try {
-      checkEntry(entry, path);
-      const text = await readText(path, entry.text!);
+      const text = await textOf(entry);
       const { size } = await Deno.stat(`${path}/${entry.images[0]}`);
       hash.update(`${entry.images[0]}\0${size}\0${text}\0`);
     } catch (error) {
@@ -75,14 +83,14 @@ export async function openFolder(path: string, options: SourceOptions): Promise<
     }
   }
   if (entries.length === 0) {
-    throw new InputError(`Cannot use ${path}: it has no image with a text`, {
-      help: "Put a text beside each image, of the same name but ending in .txt",
-    });
+    const [what, help] = options.textless
+      ? ["image", "Put images there: PNG, JPEG, WebP, TIFF, DICOM or NIfTI"]
+      : ["image with a text", "Put a text beside each image, of the same name but ending in .txt"];
+    throw new InputError(`Cannot use ${path}: it has no ${what}`, { help });
   }
   const readAt = async (index: number) => {
     const entry = entries[index];
-    checkEntry(entry, path);
-    const text = await readText(path, entry.text!);
+    const text = await textOf(entry);
     const where = whereAt(index);
     const [name] = entry.images;
     const image = { name, path: await resolveInside(root, name, where) };
@@ -103,7 +111,9 @@ function toRecord(
   { task, prompt, modality, dataset }: Settings,
   split: Split | undefined,
 ): TrainingRecord {
-  const parts: Part[] = task === "t2i"
+  const parts: Part[] = text === ""
+    ? [{ type: "image", image, use: task === "t2i" ? "noisy" : "vit", dropout: false }]
+    : task === "t2i"
     ? [
       { type: "text", text, loss: false, dropout: true },
       { type: "image", image, use: "noisy", dropout: false },
@@ -167,7 +177,12 @@ function checkEntry({ stem, images, text }: Entry, root: string) {
   }
 }
 
-async function readText(root: string, name: string): Promise<string> {
+/** One entry for each image of a stem. */
+function eachImage({ images, ...entry }: Entry): Entry[] {
+  return images.toSorted().map((image) => ({ ...entry, images: [image] }));
+}
+
+async function readText(root: string, name: string, mayBeEmpty = false): Promise<string> {
   const path = `${root}/${name}`;
   const fail = (what: string, cause?: unknown) =>
     new InputError(`Cannot read ${path}: ${what}`, {
@@ -183,7 +198,7 @@ async function readText(root: string, name: string): Promise<string> {
     if (cause instanceof InputError) throw cause;
     throw fail(cause instanceof TypeError ? "it is not UTF-8" : fileReason(cause), cause);
   }
-  if (text.trim() === "") throw fail("it is empty");
+  if (text.trim() === "" && !mayBeEmpty) throw fail("it is empty");
   return text.trim();
 }
 

@@ -29,16 +29,46 @@ export interface ImageStreamOptions {
   seed: number;
   /** Only records of one image and some text. Text-to-image records if there are any, else questions with answers. */
   texts: boolean;
+  /** Most images in {@link ImageStream.heldOut}. */
+  heldOut: number;
   /** The share of images that may be unreadable: they are left out and counted. Default: 0. */
   mostBad?: number;
 }
 
+/** How a source is shared out between training and looks. */
+export interface ImageSplit {
+  /** What is counted: distinct images, or pairs of an image and a text. */
+  unit: "images" | "pairs";
+  /** How many are trained on and how many never are; null in large data, which is not counted. */
+  given: number | null;
+  heldOut: number | null;
+  /** How many of those held out are looked at. */
+  looked: number;
+}
+
 /** One record of so many is held out, by the name of its first image: records that share it go together. */
 const HELD_OUT = 8;
+/** Small data holds so many out all the same, up to a quarter of its images. */
+const LEAST_HELD_OUT = 8;
+/** The largest share of images that is held out. */
+const MOST_SHARE = 1 / 4;
+/** Records up to which data is small: all are read when the stream is opened, so that what is broken is found then. */
+const SMALL = 1000;
 /** Other records that are tried in place of one that is held out or has no image. */
 const TRIES = 100;
+/** Where the share of bad images is set, for messages. */
+const SETTING = "mostBad (--set mostBad=0.05)";
 /** Decoded images that are kept, in bytes. */
 const KEPT_BYTES = 2 ** 28;
+
+/** A record as opening meets it. */
+interface Met {
+  index: number;
+  /** Its first image's. */
+  key: string;
+  /** What no two that are looked at may share. */
+  twin: string;
+}
 
 /** An endless stream of images of a source, and some that it never gives. */
 export class ImageStream {
@@ -47,10 +77,17 @@ export class ImageStream {
   readonly #phantoms = new PhantomRenderer();
   readonly #kept = new Map<string, Pixels>();
   readonly #tally = { read: 0, bad: 0 };
+  /** Images held out of small data beyond those that their names hold out. */
+  readonly #more = new Set<string>();
+  readonly #told = new Set<string>();
   #bad: string[] = [];
+  #heldOut: StreamedImage[] = [];
+  #split: ImageSplit;
 
-  /** @throws {InputError} If no record of the source fits */
-  constructor(private readonly source: RecordSource, private readonly options: ImageStreamOptions) {
+  private constructor(
+    private readonly source: RecordSource,
+    private readonly options: ImageStreamOptions,
+  ) {
     const { name, tasks, blocks, path } = source;
     const has = (task: Task) => tasks.includes(TASKS.indexOf(task));
     const wanted: Task[] = options.texts
@@ -65,6 +102,32 @@ export class ImageStream {
     }
     this.#order = new RecordOrder(records, blocks, [options.seed, name]);
     this.#looked = new RecordOrder(records, blocks, ["held out", name]);
+    const unit = options.texts ? "pairs" : "images";
+    this.#split = { unit, given: null, heldOut: null, looked: 0 };
+  }
+
+  /**
+   * Opens a stream: reads what is held out, of small data everything.
+   *
+   * @throws {InputError} If no record of the source fits, none can be held out, or too many are bad
+   */
+  static async open(source: RecordSource, options: ImageStreamOptions): Promise<ImageStream> {
+    const stream = new ImageStream(source, options);
+    await stream.#holdOut();
+    return stream;
+  }
+
+  /**
+   * Images that {@link ImageStream.at} never gives, the same whatever the seed; with texts, no text twice. One image in
+   * 8 is held out, of small data at least 8 or a quarter, whichever is less.
+   */
+  get heldOut(): readonly StreamedImage[] {
+    return this.#heldOut;
+  }
+
+  /** How the source is shared out. */
+  get split(): ImageSplit {
+    return this.#split;
   }
 
   /**
@@ -82,7 +145,7 @@ export class ImageStream {
       const found = await this.#try(
         index,
         draws,
-        (images) => isHeldOut(images[0]) ? undefined : draws.pick(images),
+        (images) => this.#isHeldOut(keyOf(images[0])) ? undefined : draws.pick(images),
       );
       if (found) return found;
     }
@@ -92,35 +155,79 @@ export class ImageStream {
     );
   }
 
-  /**
-   * Up to `count` images that {@link ImageStream.at} never gives, the same whatever the seed; with texts, no text twice.
-   *
-   * @throws {InputError} If there are none
-   */
-  async heldOut(count: number): Promise<StreamedImage[]> {
-    const found: StreamedImage[] = [];
-    const seen = new Set<string>();
-    for (let n = 0; n < this.#looked.count && found.length < count; n++) {
-      const { index } = this.#looked.at(n);
-      const sample = await this.#try(index, new Draws("held out", index), ([first], record) => {
-        const twin = this.options.texts ? textOf(record) : keyOf(first);
-        if (!isHeldOut(first) || seen.has(twin)) return undefined;
-        seen.add(twin);
-        return first;
-      });
-      if (sample) found.push(sample);
-    }
-    if (found.length > 0) return found;
-    throw new InputError(`Cannot hold images of ${this.source.path} out: it has too few`, {
-      help: `one in ${HELD_OUT} is held out; give more data`,
-    });
-  }
-
-  /** What was left out since the last call, in words. */
+  /** What was left out since the last call, in words; each image once. */
   takeBad(): string[] {
     const bad = this.#bad;
     this.#bad = [];
     return bad;
+  }
+
+  #isHeldOut(key: string): boolean {
+    return this.#more.has(key) || heldOutByName(key);
+  }
+
+  async #holdOut(): Promise<void> {
+    const { options: { heldOut: most }, source: { path } } = this;
+    const small = this.#looked.count <= SMALL;
+    // What is held out may not depend on how many are looked at, which a resumed run may change.
+    const enough = Math.max(most, LEAST_HELD_OUT);
+    const found: StreamedImage[] = [];
+    const twins = new Set<string>();
+    const given: Met[] = [];
+    const held: Met[] = [];
+    for (let n = 0; n < this.#looked.count && (small || found.length < enough); n++) {
+      const { index } = this.#looked.at(n);
+      const { met, sample } = await this.#meet(
+        index,
+        ({ key, twin }) => small || heldOutByName(key) && !twins.has(twin),
+      );
+      if (!met || small && !sample) continue;
+      const byName = heldOutByName(met.key);
+      const list = byName ? held : given;
+      if (list.length < SMALL) list.push(met);
+      if (!byName || !sample || twins.has(met.twin) || found.length >= enough) continue;
+      found.push(sample);
+      twins.add(met.twin);
+    }
+    const images = new Set([...given, ...held].map(({ key }) => key)).size;
+    const least = Math.min(LEAST_HELD_OUT, Math.floor(images * MOST_SHARE));
+    for (const { index, key, twin } of given) {
+      if (found.length >= least) break;
+      if (this.#more.has(key) || twins.has(twin)) continue;
+      const { sample } = await this.#meet(index, () => true);
+      if (!sample) continue;
+      this.#more.add(key);
+      twins.add(twin);
+      found.push(sample);
+    }
+    if (found.length === 0) {
+      const what = this.options.texts ? "images with texts" : "images";
+      throw new InputError(
+        `Cannot hold ${what} of ${path} out: it has ${images} that can be read`,
+        {
+          help: `one in ${HELD_OUT} is held out, of fewer than 32 a quarter; give at least 4`,
+        },
+      );
+    }
+    this.#heldOut = found.slice(0, most);
+    this.#split = { ...this.#split, looked: this.#heldOut.length };
+    if (!small) return;
+    const count = (wanted: boolean) => {
+      const those = [...given, ...held].filter(({ key }) => this.#isHeldOut(key) === wanted);
+      return this.options.texts ? those.length : new Set(those.map(({ key }) => key)).size;
+    };
+    this.#split = { ...this.#split, given: count(false), heldOut: count(true) };
+  }
+
+  /** A record as it is for holding out, and its first image if it is wanted and can be read. */
+  async #meet(index: number, wanted: (met: Met) => boolean) {
+    let met: Met | undefined;
+    const sample = await this.#try(index, new Draws("held out", index), ([first], record) => {
+      const key = keyOf(first);
+      met = { index, key, twin: this.options.texts ? textOf(record) : key };
+      return wanted(met) ? first : undefined;
+    });
+    return { met, sample };
   }
 
   /** A record with the image that `choose` picks, if it picks one and it can be read. */
@@ -129,20 +236,19 @@ export class ImageStream {
     draws: Draws,
     choose: (images: ImageRef[], record: TrainingRecord) => ImageRef | undefined,
   ): Promise<StreamedImage | undefined> {
+    this.#tally.read++;
     try {
       const record = await this.source.read(index, draws);
       const images = this.#imagesOf(record);
       const ref = images.length === 0 ? undefined : choose(images, record);
-      if (!ref) return undefined;
-      const sample = await this.#sample(record, ref);
-      this.#tally.read++;
-      return sample;
+      return ref && await this.#sample(record, ref);
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
-      this.#tally.read++;
       this.#tally.bad++;
-      this.#bad.push(error.message);
-      refuseTooManyBad(this.#tally, this.options.mostBad ?? 0, this.#bad, "mostBad");
+      if (!this.#told.has(error.message)) this.#bad.push(error.message);
+      this.#told.add(error.message);
+      const messages = [...this.#told].slice(-3);
+      refuseTooManyBad(this.#tally, this.options.mostBad ?? 0, messages, SETTING);
       return undefined;
     }
   }
@@ -196,4 +302,4 @@ const textOf = ({ parts }: TrainingRecord) =>
 const keyOf = ({ name, phantom }: ImageRef) =>
   phantom ? `${phantom.seed} ${phantom.split} ${phantom.index}` : name;
 
-const isHeldOut = (ref: ImageRef) => new Draws("held out", keyOf(ref)).below(HELD_OUT) === 0;
+const heldOutByName = (key: string) => new Draws("held out", key).below(HELD_OUT) === 0;

@@ -69,6 +69,8 @@ export interface SourceOptions {
   images?: string;
   /** What a plain folder teaches. Default: its folder.json, else "t2i". */
   task?: "t2i" | "i2t";
+  /** Only images are wanted: those of a plain folder need no text beside them. Default: false. */
+  textless?: boolean;
 }
 
 /** Most bad records that a source lists; all are counted. */

@@ -95,6 +95,37 @@ Deno.test("images and texts that stand alone are bad records among the others", 
   });
 });
 
+Deno.test("where only images are wanted, a folder's images need no text, and texts no image", async () => {
+  const files = {
+    "a.png": "x",
+    "a.txt": "it",
+    "b.png": "x",
+    "b.jpg": "x",
+    "c.png": "x",
+    "c.txt": " ",
+    "README.txt": "what this is",
+  };
+  for (const task of ["t2i", "i2t"] as const) {
+    await withSource(files, async (source, dir) => {
+      assert.deepEqual([source.count, source.bad.count], [4, 0]);
+      const read = async (i: number) => brief((await source.read(i, DRAWS())).parts);
+      const use = task === "t2i" ? "noisy" : "vit";
+      assert.equal((await read(0)).length, 2);
+      assert.deepEqual(await read(1), [`${use} b.jpg`]);
+      assert.deepEqual(await read(2), [`${use} b.png`]);
+      assert.deepEqual(await read(3), [`${use} c.png`]);
+      assert.equal(source.where(0), `${dir}/a.png`);
+    }, { textless: true, task });
+  }
+  await withFolder({ "a.txt": "x" }, async (dir) => {
+    assert.match(await refusal(() => openSource(dir, { textless: true })), /it has no image$/);
+    assert.match(
+      await refusal(() => openSource(dir, { split: "test", textless: true })),
+      /no image$/,
+    );
+  });
+});
+
 Deno.test("medpack: a record per question, one per caption, bad lines last", async () => {
   const line = {
     id: "a",
