@@ -2,6 +2,7 @@
 // progress line, the model folder and the figure at the end.
 
 import type { RecordSource } from "../data/training/source.ts";
+import { UsageError } from "../errors.ts";
 import { openDevice } from "../gpu/device.ts";
 import type { Gpu } from "../gpu/device.ts";
 import { partCourse } from "../session/part_course.ts";
@@ -19,7 +20,7 @@ import { SILENT, terminalProgress } from "../show/progress.ts";
 import { readConfigFile, resolveConfig, type ResolvedConfig, setLayer } from "../study/config.ts";
 import { readRun } from "../study/read_run.ts";
 import { recordFault } from "../study/record_fault.ts";
-import { runFolder } from "../study/run_folder.ts";
+import { parseFolder, readHeader, runFolder } from "../study/run_folder.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { surviveLoss } from "../train/recover.ts";
 import type { Context } from "./command.ts";
@@ -29,7 +30,7 @@ export const partFlags = {
   data: {
     type: "string",
     unit: "PATH",
-    help: "folder or file of records, or phantoms (the default)",
+    help: "folder of images, folder or file of records, or phantoms (the default)",
   },
   steps: { type: "integer", min: 1, unit: "N", help: "updates in all" },
   size: { type: "integer", min: 1, unit: "PIXELS", help: "rows and columns of images" },
@@ -99,6 +100,7 @@ export async function runPart<T extends Named>(
     terminal,
     now: () => performance.now(),
   });
+  checkRun(run, flags.resume);
   note(`run: ${run}`);
   const source = await openPartSource(values.data, command.textless);
   try {
@@ -107,6 +109,7 @@ export async function runPart<T extends Named>(
       note(`adapter: ${gpu.adapter.name}${gpu.adapter.software ? " (software)" : ""}`);
       let open: OpenPart | undefined;
       try {
+        note(`reading ${values.data}`);
         open = await command.open(gpu, values, source);
         const { split } = open.part;
         if (split) {
@@ -135,7 +138,10 @@ export async function runPart<T extends Named>(
         if (picture?.path) print(`${run}/${picture.path}: ${picture.kind}`);
         print(`${figure}: losses by step; their numbers are beside it in losses.csv`);
         emit({ event: "figure", path: figure });
-        if (signal.aborted) return;
+        if (signal.aborted) {
+          if (last) note(`saved after step ${last.number} of ${last.total}`);
+          return;
+        }
         const about = await open.save(`${run}/model`);
         if (last) note(`${last.seconds.toFixed(0)} s`);
         emit({ event: "saved", path: `${run}/model`, about });
@@ -154,6 +160,22 @@ export async function runPart<T extends Named>(
     source.close();
     if (signal.aborted) note(`to go on: deno task ${command.name} ${againWith(Deno.args)}`);
   }
+}
+
+/** Refuses a run that cannot be begun before its data is read. @throws {UsageError} With what to type instead */
+function checkRun(run: string, resume: boolean): void {
+  try {
+    parseFolder(run);
+  } catch (cause) {
+    if (!(cause instanceof UsageError)) throw cause;
+    const help = "give …/STUDY/ARM/seed-N, such as --run runs/chest/first/seed-0";
+    throw new UsageError(cause.message, { help, cause });
+  }
+  if (resume || readHeader(run) === null) return;
+  throw new UsageError(`Cannot start ${run}: this run exists`, {
+    help: "go on with it by --resume, or name another folder by --run, such as " +
+      `--run ${run.replace(/[^/]+(?=\/seed-\d+$)/, "again")}`,
+  });
 }
 
 /** Draws the losses of a run. @returns the page's path */

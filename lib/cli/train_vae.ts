@@ -40,9 +40,9 @@ export function trainVae(shell?: Shell): Promise<void> {
           const known = words.words.length === 0
             ? "; the images have no texts, so its vocabulary has no words"
             : "";
-          return `latents are (z - ${shiftFactor.toPrecision(4)}) · ${
-            scaleFactor.toPrecision(4)
-          }${known}`;
+          return `latents are (z ${shiftFactor < 0 ? "+" : "-"} ${
+            Math.abs(shiftFactor).toPrecision(4)
+          }) · ${scaleFactor.toPrecision(4)}${known}`;
         };
         return { part, save };
       },

@@ -31,7 +31,10 @@ export function partCourse({ header, sessions, metrics, events }: RunRecord): Pa
         measured: { title: "Right partner found", unit: "recall at 1" },
         ...(chance === undefined ? {} : { chance }),
       }
-      : { measures: named("psnr", "PSNR"), measured: { title: "Reconstruction", unit: "PSNR (dB)" } }),
+      : {
+        measures: named("psnr", "PSNR"),
+        measured: { title: "Reconstruction", unit: "PSNR (dB)" },
+      }),
     ...(split ? { split: splitText(split) } : {}),
     provenance: `${session?.adapter ?? "unknown adapter"}${software}${commit}.`,
   };

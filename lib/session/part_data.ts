@@ -15,12 +15,22 @@ import type { PartSettings } from "./part_training.ts";
  * Opens the records of the training split at a path, or phantoms.
  *
  * @param textless only images are wanted: those of a plain folder need no text beside them
- * @throws {InputError} If nothing readable is there
+ * @throws {InputError} If nothing there can be read
  */
 export async function openPartSource(path: string, textless: boolean): Promise<RecordSource> {
-  return /^phantoms($|\?)/.test(path)
-    ? openPhantoms(path, { split: "train" })
-    : await openSource(path, { split: "train", textless });
+  if (/^phantoms($|\?)/.test(path)) return openPhantoms(path, { split: "train" });
+  const source = await openSource(path, { split: "train", textless });
+  const { count, bad } = source;
+  if (count === 0 || bad.count < count) return source;
+  source.close();
+  throw new InputError(
+    `Cannot use ${path}: none of its ${count} records can be read; the first: ${
+      bad.listed[0].message
+    }`,
+    source.format === "folder" && !textless
+      ? { help: "Put a text beside each image, of the same name but ending in .txt" }
+      : {},
+  );
 }
 
 /** `images: 27 to train on, 3 held out`; of large data, which is not counted, only how many are looked at. */

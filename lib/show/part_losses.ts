@@ -195,8 +195,8 @@ function captionOf(
       log ? ", on a logarithmic axis" : ""
     }: thin every step, bold their running mean, ` +
     "rings held-out data; lower is better.",
-    measures.length === 0 ? "" : `${unit} of held-out data: higher is better` +
-      (chance === undefined ? "." : `, dotted a blind choice, ${short(chance)}.`),
+    measures.length === 0 ? "" : `Held-out data, ${unit}: higher is better` +
+      (chance === undefined ? "." : `, broken line a blind choice, ${short(chance)}.`),
     ends.length === 0 ? "" : `After step ${step}: ${ends.join(", ")}.`,
     split === undefined ? "" : `${split[0].toUpperCase()}${split.slice(1)}.`,
     provenance,

@@ -95,14 +95,16 @@ Deno.test(
   async () => {
     const dir = await Deno.makeTempDir();
     try {
+      const images = `${dir}/images`;
+      await Deno.mkdir(images);
       for (let i = 0; i < 9; i++) {
         const rgb = Uint8Array.from({ length: 16 * 16 * 3 }, (_, k) => (k * (i + 3)) % 256);
-        await Deno.writeFile(`${dir}/${i}.png`, encodePng({ width: 16, height: 16, rgb }));
+        await Deno.writeFile(`${images}/${i}.png`, encodePng({ width: 16, height: 16, rgb }));
       }
       const run = `${dir}/vae/train/seed-0`;
       const train = (...more: string[]) =>
         runShell(trainVae, [
-          ...["--data", dir, "--size", "16", "--steps", "1", "--run", run],
+          ...["--data", images, "--size", "16", "--steps", "1", "--run", run],
           ...["--set", "batch=1,statistics=2,chMult=[1,1]", ...more],
         ]);
       const { stdout, stderr, code } = await train();
@@ -111,13 +113,30 @@ Deno.test(
       assert.match(stdout, /step-0000001\.png: held out above, reconstructed below\n/);
       assert.match(stdout, /figures\/losses\.html: losses by step/);
       assert.match(stdout, /the images have no texts, so its vocabulary has no words/);
-      await Deno.writeTextFile(`${dir}/broken.png`, "no image");
+      await Deno.writeTextFile(`${images}/broken.png`, "no image");
       const broken = await train("--resume");
       assert.equal(broken.code, 3);
       assert.match(broken.stderr, /broken\.png[^]*--set mostBad=0\.05/);
-      const pairs = await runShell(trainVit, ["--data", dir, "--run", `${dir}/vit/train/seed-0`]);
+      const pairs = await runShell(trainVit, [
+        "--data",
+        images,
+        "--run",
+        `${dir}/vit/train/seed-0`,
+      ]);
       assert.equal(pairs.code, 3);
-      assert.match(pairs.stderr, /it has no text beside it/);
+      assert.match(
+        pairs.stderr,
+        /none of its 10 records[^]*0\.png: it has no text[^]*Put a text beside/,
+      );
+      const again = await runShell(trainVae, ["--data", "/nowhere", "--run", run]);
+      assert.equal(again.code, 2, "it is told before data is looked at");
+      assert.match(again.stderr, /this run exists[^]*--run \S+\/vae\/again\/seed-0$/m);
+      const unnamed = await runShell(trainVae, ["--data", "/nowhere", "--run", `${dir}/out`]);
+      assert.equal(unnamed.code, 2);
+      assert.match(
+        unnamed.stderr,
+        /study\/arm\/seed-0[^]*such as --run runs\/chest\/first\/seed-0/,
+      );
     } finally {
       await Deno.remove(dir, { recursive: true });
     }

@@ -27,7 +27,10 @@ export interface ImageStreamOptions {
   /** Rows and columns: the shorter edge is resized to it, the longer one cut on both sides. */
   size: number;
   seed: number;
-  /** Only records of one image and some text. Text-to-image records if there are any, else questions with answers. */
+  /**
+   * Only records of one image and some text: text-to-image records, or questions with answers where these are more
+   * than ten times as many.
+   */
   texts: boolean;
   /** Most images in {@link ImageStream.heldOut}. */
   heldOut: number;
@@ -54,8 +57,12 @@ const LEAST_HELD_OUT = 8;
 const MOST_SHARE = 1 / 4;
 /** Records up to which data is small: all are read when the stream is opened, so that what is broken is found then. */
 const SMALL = 1000;
+/** Captions are preferred to questions with answers while there are at most so many of these for each. */
+const MOST_QUESTIONS = 10;
 /** Other records that are tried in place of one that is held out or has no image. */
 const TRIES = 100;
+/** Most bad images that are named together. */
+const MOST_TOLD = 5;
 /** Where the share of bad images is set, for messages. */
 const SETTING = "mostBad (--set mostBad=0.05)";
 /** Decoded images that are kept, in bytes. */
@@ -80,6 +87,8 @@ export class ImageStream {
   /** Images held out of small data beyond those that their names hold out. */
   readonly #more = new Set<string>();
   readonly #told = new Set<string>();
+  /** Set once the stream is open: until then what is bad is gathered, to be told together. */
+  #open = false;
   #bad: string[] = [];
   #heldOut: StreamedImage[] = [];
   #split: ImageSplit;
@@ -89,9 +98,10 @@ export class ImageStream {
     private readonly options: ImageStreamOptions,
   ) {
     const { name, tasks, blocks, path } = source;
-    const has = (task: Task) => tasks.includes(TASKS.indexOf(task));
+    const count = (task: Task) => tasks.reduce((n, t) => n + Number(t === TASKS.indexOf(task)), 0);
+    const captioned = count("t2i") > 0 && MOST_QUESTIONS * count("t2i") >= count("i2t");
     const wanted: Task[] = options.texts
-      ? [has("t2i") ? "t2i" : "i2t"]
+      ? [captioned ? "t2i" : "i2t"]
       : ["t2i", "i2t", "interleaved"];
     const fits = wanted.map((task) => TASKS.indexOf(task));
     const records = Uint32Array.from(tasks.keys()).filter((i) => fits.includes(tasks[i]));
@@ -114,6 +124,7 @@ export class ImageStream {
   static async open(source: RecordSource, options: ImageStreamOptions): Promise<ImageStream> {
     const stream = new ImageStream(source, options);
     await stream.#holdOut();
+    stream.#open = true;
     return stream;
   }
 
@@ -189,6 +200,7 @@ export class ImageStream {
       found.push(sample);
       twins.add(met.twin);
     }
+    if (this.#told.size > 0) this.#refuseTooManyBad();
     const images = new Set([...given, ...held].map(({ key }) => key)).size;
     const least = Math.min(LEAST_HELD_OUT, Math.floor(images * MOST_SHARE));
     for (const { index, key, twin } of given) {
@@ -247,10 +259,17 @@ export class ImageStream {
       this.#tally.bad++;
       if (!this.#told.has(error.message)) this.#bad.push(error.message);
       this.#told.add(error.message);
-      const messages = [...this.#told].slice(-3);
-      refuseTooManyBad(this.#tally, this.options.mostBad ?? 0, messages, SETTING);
+      if (this.#open || this.#told.size >= MOST_TOLD) this.#refuseTooManyBad();
       return undefined;
     }
+  }
+
+  /** @throws {InputError} If more is bad than may be; of a stream that is being opened it names them all */
+  #refuseTooManyBad(): void {
+    const { mostBad = 0 } = this.options;
+    const messages = [...this.#told];
+    const together = this.#open ? messages.slice(-3) : [messages.join("; ")];
+    refuseTooManyBad(this.#tally, mostBad, together, SETTING);
   }
 
   #imagesOf(record: TrainingRecord): ImageRef[] {

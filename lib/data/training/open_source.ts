@@ -111,7 +111,15 @@ async function detect(found: Found): Promise<SourceFormat> {
     );
   }
   if (!found.isFile && await hasFolderFile(path)) return "folder";
-  throw unknown(path, "it has none of the known files");
+  if (found.isFile && isFolderFile(path)) {
+    throw new InputError(`Cannot read training data ${path}: it is a single image or text`, {
+      help: "Give the folder that holds it",
+    });
+  }
+  throw unknown(
+    path,
+    found.isFile ? "it is none of the known files" : "it has none of the known files",
+  );
 }
 
 /** Whether a folder or one in it has an image or a text. */

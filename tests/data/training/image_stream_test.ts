@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { InputError } from "../../../lib/errors.ts";
 import { ImageStream, squareOf } from "../../../lib/data/training/image_stream.ts";
 import { openPhantoms } from "../../../lib/data/training/phantom_source.ts";
-import type { TrainingRecord } from "../../../lib/data/training/record.ts";
+import { TASKS, type TrainingRecord } from "../../../lib/data/training/record.ts";
 import { ListSource } from "../../../lib/data/training/list_source.ts";
 
 const OPTIONS = { size: 16, seed: 3, texts: false, heldOut: 30 };
@@ -44,7 +44,11 @@ Deno.test("ImageStream with texts takes captions only, and holds no text out twi
 });
 
 /** Records with one image each, all of the same picture. */
-function records(images: readonly (string | undefined)[], bad: readonly number[] = []) {
+function records(
+  images: readonly (string | undefined)[],
+  bad: readonly number[] = [],
+  tasks = new Uint8Array(images.length),
+) {
   const read = (index: number): TrainingRecord => {
     if (bad.includes(index)) throw new InputError(`Cannot read record ${index}`);
     const name = images[index];
@@ -63,7 +67,7 @@ function records(images: readonly (string | undefined)[], bad: readonly number[]
     path: "made",
     format: "folder",
     fingerprint: "0",
-    tasks: new Uint8Array(images.length),
+    tasks,
     bad: { count: 0, listed: [] },
     readAt: (index) => Promise.resolve(read(index)),
     whereAt: (index) => `record ${index}`,
@@ -116,6 +120,18 @@ Deno.test("ImageStream counts pairs, and looks at one of each text", async () =>
   assert.deepEqual(large.split, { unit: "images", given: null, heldOut: null, looked: 30 });
 });
 
+Deno.test("ImageStream with texts takes captions, unless questions are far more", async () => {
+  const pairs = async (captions: number, questions: number) => {
+    const names = Array.from({ length: captions + questions }, (_, i) => `image ${i}`);
+    const tasks = new Uint8Array(names.length).fill(TASKS.indexOf("i2t"), captions);
+    const stream = await ImageStream.open(records(names, [], tasks), { ...OPTIONS, texts: true });
+    return stream.split.given! + stream.split.heldOut!;
+  };
+  assert.equal(await pairs(8, 80), 8);
+  assert.equal(await pairs(8, 81), 81);
+  assert.equal(await pairs(0, 20), 20);
+});
+
 Deno.test("ImageStream leaves bad images out and counts them, up to a share", async () => {
   const names = Array.from({ length: 200 }, (_, i) => `image ${i}`);
   const bad = [3, 30, 131];
@@ -126,7 +142,11 @@ Deno.test("ImageStream leaves bad images out and counts them, up to a share", as
   };
   await assert.rejects(ImageStream.open(records(names, bad), OPTIONS), (error) => {
     assert.ok(error instanceof InputError);
-    assert.match(error.message, /^Cannot read record (3|30|131)$/);
+    assert.deepEqual(
+      error.message.split("; ").toSorted(),
+      [131, 3, 30].map((index) => `Cannot read record ${index}`),
+      "small data names all that is bad at once",
+    );
     return /data check .* a share of bad ones with mostBad /.test(error.help!);
   });
   const options = { ...OPTIONS, mostBad: 0.05 };

@@ -333,6 +333,10 @@ Deno.test("openSource() says what it looked for where it finds nothing it knows"
       assert.match(await refusal(() => openSource(dir)), pattern);
     });
   }
+  await withFolder({ "a.png": "x", "a.csv": "x" }, async (dir) => {
+    assert.match(await refusal(() => openSource(`${dir}/a.png`)), /it is a single image or text$/);
+    assert.match(await refusal(() => openSource(`${dir}/a.csv`)), /it is none of the known files$/);
+  });
   await withFolder({ "a.jsonl": "" }, async (dir) => {
     assert.match(await refusal(() => openSource(dir, { format: "vlm" })), /it has no record$/);
     assert.match(await refusal(() => openSource(dir, { format: "t2i" })), /has no \.parquet file/);
