@@ -21,7 +21,8 @@ import {
   type Sheet,
   trace,
 } from "./sheet.ts";
-import { type LossSeries, runningMean } from "./stage_losses.ts";
+import { centredMean, mean, windowOf } from "./centred_mean.ts";
+import type { LossSeries } from "./stage_losses.ts";
 
 /** Something measured of held-out data by step. */
 export interface Measure {
@@ -90,7 +91,7 @@ export function partFigure(course: PartCourse): Figure {
 type Box = Panel["box"];
 type XAxis = { title: string; range: [number, number] };
 
-/** Every step thin, their running mean over it, held-out losses as rings. */
+/** Every step thin, their mean over it, held-out losses as rings. */
 function drawLoss(
   sheet: Sheet,
   box: Box,
@@ -110,6 +111,7 @@ function drawLoss(
     },
   });
   const [color] = COLORS;
+  const window = windowOf(values.length);
   sheet.data.push(
     trace(panel, {
       name: "each step",
@@ -120,10 +122,10 @@ function drawLoss(
       opacity: 0.35,
     }),
     trace(panel, {
-      name: "running mean",
+      name: `centred mean of ${window}`,
       mode: "lines",
       x: [...steps],
-      y: runningMean(values),
+      y: centredMean(values, window),
       line: { color, width: 1.5 },
     }),
     trace(panel, {
@@ -185,15 +187,18 @@ function captionOf(
   log: boolean,
 ): string {
   const step = Math.max(0, ...loss.steps);
+  const window = windowOf(loss.values.length);
   const ends = [
-    ...(loss.values.length > 0 ? [`loss ${short(runningMean(loss.values).at(-1)!)}`] : []),
+    ...(loss.values.length > 0
+      ? [`loss ${short(mean(loss.values.slice(-window)))} (mean of the last ${window})`]
+      : []),
     ...(loss.heldOut.values.length > 0 ? [`held out ${short(loss.heldOut.values.at(-1)!)}`] : []),
     ...measures.map(({ name, values }) => `${name} ${short(values.at(-1)!)}`),
   ];
   return [
     `Loss by step${
       log ? ", on a logarithmic axis" : ""
-    }: thin every step, bold their running mean, ` +
+    }: thin every step, bold the centred mean of ${window}, ` +
     "rings held-out data; lower is better.",
     measures.length === 0 ? "" : `Held-out data, ${unit}: higher is better` +
       (chance === undefined ? "." : `, broken line a blind choice, ${short(chance)}.`),

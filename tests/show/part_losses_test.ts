@@ -24,20 +24,20 @@ const RECALL: PartCourse = {
 Deno.test("partFigure() draws each step, its mean and held-out points, and what is measured beside them", () => {
   const rows = figureCsv(partFigure(COURSE)).trim().split("\n").slice(1)
     .map((row) => row.split(",").slice(0, 5).join(","));
-  assert.deepEqual(rows.filter((row) => !row.includes("running mean")), [
+  assert.deepEqual(rows.filter((row) => !row.includes("centred mean")), [
     "(a) Loss,each step,,1,3",
     "(a) Loss,each step,,2,2",
     "(a) Loss,each step,,3,1",
     "(a) Loss,held out,,2,2.5",
     "(b) Reconstruction,PSNR,,2,14.25",
   ]);
-  assert.equal(rows.filter((row) => row.includes("running mean")).length, 3);
+  assert.equal(rows.filter((row) => row.includes("centred mean")).length, 3);
 });
 
 Deno.test("partFigure() says in its caption what came of it, and of what data", () => {
   const { caption } = partFigure(COURSE);
   assert.match(caption, /Held-out data, PSNR \(dB\): higher is better\. /);
-  assert.match(caption, /After step 3: loss 1\.\d+, held out 2\.5, PSNR 14\.3\. /);
+  assert.match(caption, /After step 3: loss 2 \(mean of the last 5\), held out 2\.5, PSNR 14\.3\. /);
   assert.match(caption, /Images: 22 to train on, 8 held out\. made up\.$/);
   assert.match(partFigure(RECALL).caption, /broken line a blind choice, 0\.125\./);
 });

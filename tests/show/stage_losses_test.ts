@@ -1,13 +1,8 @@
 import assert from "node:assert/strict";
 import { type Figure, plain } from "../../lib/show/figure.ts";
 import { renderSvg } from "../../lib/show/render.ts";
-import {
-  centredMean,
-  type LossSeries,
-  type StagedCourse,
-  stagedFigure,
-  windowOf,
-} from "../../lib/show/stage_losses.ts";
+import { type LossSeries, type StagedCourse, stagedFigure } from "../../lib/show/stage_losses.ts";
+import { centredMean, windowOf } from "../../lib/show/centred_mean.ts";
 
 const COUNT = 120;
 const steps = Array.from({ length: COUNT }, (_, i) => i + 1);

@@ -96,7 +96,10 @@ Deno.test("checkData() names line and field of every planted fault", async () =>
     assert.match(of(2).message, /train\.jsonl line 2: it is not JSON/);
     assert.match(of(3).message, /line 3, "image" 1: "images\/none\.png" does not exist/);
     assert.match(of(4).message, /leads out of the data folder/);
-    assert.match(of(5).message, /images\/cut\.png of .*line 5: it is damaged or cut off/);
+    assert.match(
+      of(5).message,
+      /images\/cut\.png of .*line 5, "image" 1: it is damaged or cut off/,
+    );
     assert.match(of(6).message, /"image" has 1 images, "conversations" 0 <image>/);
     assert.equal(of(7).other, `${dir}/train.jsonl line 1`);
     assert.match(of(8).message, /^images\/copy\.png has the pixels of an image of .* line 1$/);
