@@ -98,6 +98,7 @@ export async function runPart<T extends Named>(
   const progress = flags.quiet ? SILENT : terminalProgress({
     write: (text) => Deno.stderr.writeSync(new TextEncoder().encode(text)),
     terminal,
+    columns: () => terminal ? Deno.consoleSize().columns : 80,
     now: () => performance.now(),
   });
   checkRun(run, flags.resume);
