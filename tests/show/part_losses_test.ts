@@ -37,7 +37,10 @@ Deno.test("partFigure() draws each step, its mean and held-out points, and what 
 Deno.test("partFigure() says in its caption what came of it, and of what data", () => {
   const { caption } = partFigure(COURSE);
   assert.match(caption, /Held-out data, PSNR \(dB\): higher is better\. /);
-  assert.match(caption, /After step 3: loss 2 \(mean of the last 5\), held out 2\.5, PSNR 14\.3\. /);
+  assert.match(
+    caption,
+    /After step 3: loss 2 \(mean of the last 5\), held out 2\.5, PSNR 14\.3\. /,
+  );
   assert.match(caption, /Images: 22 to train on, 8 held out\. made up\.$/);
   assert.match(partFigure(RECALL).caption, /broken line a blind choice, 0\.125\./);
 });
