@@ -46,7 +46,9 @@ export function readAxis(text: string): Axis {
     const [first, last] = [Number(range[1]), Number(range[2])];
     const count = last - first + 1;
     if (!(count >= 1 && count <= MOST_RUNS)) {
-      throw new UsageError(`Cannot sweep over "${text}": ${count} values, of 1 to ${MOST_RUNS}`);
+      throw new UsageError(`Cannot sweep over "${text}": ${count} values, of 1 to ${MOST_RUNS}`, {
+        help: HELP,
+      });
     }
     return { field, values: Array.from({ length: count }, (_, i) => String(first + i)) };
   }

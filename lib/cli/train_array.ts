@@ -44,7 +44,8 @@ export async function trainArray(
     folder,
     logs,
     command: (run) => [
-      ...["npx", "-y", "deno", "task", "train"],
+      // Deno itself: npx dies of a signal at once, and what it began goes on unheard.
+      ...[Deno.execPath(), "task", "train"],
       ...argumentsOf(flags, [...set, ...run.settings], folders[runs.indexOf(run)]),
     ],
     resume: ["--resume"],

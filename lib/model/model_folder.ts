@@ -6,7 +6,7 @@ import { InputError } from "../errors.ts";
 const STEP = /^step-\d{7,}$/;
 
 /**
- * The folder of a model: that of the newest checkpoint if `path` is a run, of the checkpoint that `path` stands for if
+ * The folder of a model: the newest checkpoint if `path` is a run, its `model` if it is one of a part alone, that of the checkpoint that `path` stands for if
  * it is a name (`latest`, `best`), else `path`.
  *
  * @throws {InputError} If a run has no checkpoint yet
@@ -16,6 +16,7 @@ export async function modelFolder(path: string): Promise<string> {
   const named = await textOf(dir);
   if (named !== undefined && STEP.test(named)) return `${dir.replace(/[^/]*$/, "")}${named}`;
   if (await textOf(`${dir}/run.json`) === undefined) return path;
+  if (await textOf(`${dir}/model/config.json`) !== undefined) return `${dir}/model`;
   const latest = await textOf(`${dir}/checkpoints/latest`);
   if (latest !== undefined && STEP.test(latest)) return `${dir}/checkpoints/${latest}`;
   throw new InputError(`Cannot open model ${path}: it is a run that has no checkpoint yet`, {

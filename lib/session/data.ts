@@ -108,6 +108,7 @@ export function heldOutLoader(
   { tokenizerSpec, pack }: TrainModel,
   mix: Partial<Record<Task, number>>,
   samples: number,
+  onBad?: (message: string) => void,
 ): Promise<Loader> {
   return openLoader({
     sources,
@@ -122,6 +123,7 @@ export function heldOutLoader(
     workers: 0,
     prefetch: 1,
     mostBad: config.data.mostBad,
+    ...(onBad ? { onBad } : {}),
   });
 }
 

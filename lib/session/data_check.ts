@@ -33,6 +33,9 @@ export interface DataCheck {
   records: number;
   /** Records to leave out, each once. */
   bad: Found[];
+  /** Held-out records checked, and those to leave out. */
+  heldOut: number;
+  badHeldOut: Found[];
   /** Records to warn of, by kind. */
   told: { kind: FindingKind; count: number; first: string }[];
 }
@@ -58,7 +61,7 @@ const LIMITS = { minSide: 0, minText: 0, maxText: Infinity };
 const TELL_EVERY = 50;
 
 /**
- * Checks what is trained on, against what is held out; the first process does it for all.
+ * Checks what is trained on, against what is held out, and what is held out; the first process does it for all.
  *
  * Phantoms are made anew by seeds of their own and are not looked at.
  *
@@ -71,10 +74,8 @@ export async function checkSources(
   heldOut: OpenSources,
   parts: CheckParts = {},
 ): Promise<DataCheck | undefined> {
-  const real = (opened: OpenSources) => opened.filter(({ source }) => source.format !== "phantoms");
-  const [own, other] = [real(sources), real(heldOut)];
-  const count = [...own, ...other].reduce((n, { source }) => n + source.count, 0);
-  if (own.length === 0 || rules.checkUpTo === 0) return undefined;
+  const count = countOf(sources) + countOf(heldOut);
+  if (count === 0 || rules.checkUpTo === 0) return undefined;
   const { comm = SOLO } = parts;
   const first = comm.rank === 0;
   if (count > rules.checkUpTo) {
@@ -84,19 +85,20 @@ export async function checkSources(
     }
     return undefined;
   }
-  const key = keyOf(rules, own, other);
+  const key = keyOf(rules, real(sources), real(heldOut));
   const check = await fromFirst(comm, async () => {
     const known = parts.run === undefined ? undefined : await readCheck(parts.run);
-    return known?.key === key ? known : await look(key, rules, sources, other, parts);
+    return known?.key === key ? known : await look(key, rules, sources, heldOut, parts);
   });
+  refuseTooMany(check.bad, check.records, "sources", rules);
+  refuseTooMany(check.badHeldOut, check.heldOut, "validation", rules);
   if (first) { for (const note of notesOf(check)) parts.onNote?.(note); }
-  refuseTooMany(check, rules);
   return check;
 }
 
-/** The sources without the records that a check found bad. */
-export function leaveOut(sources: OpenSources, check: DataCheck | undefined): OpenSources {
-  const bySource = Map.groupBy(check?.bad ?? [], ({ source }) => source);
+/** The sources without those records that a check found bad. */
+export function leaveOut(sources: OpenSources, bad: readonly Found[] = []): OpenSources {
+  const bySource = Map.groupBy(bad, ({ source }) => source);
   return sources.map((opened, i) => {
     const { source } = opened;
     const list = (bySource.get(i) ?? []).map(({ index, kind, message }) => ({
@@ -130,56 +132,73 @@ async function readCheck(run: string): Promise<DataCheck | undefined> {
 
 function keyOf({ leaks }: Rules, own: OpenSources, other: OpenSources): string {
   const prints = (opened: OpenSources) => opened.map(({ source: s }) => [s.name, s.fingerprint]);
-  return sha256(JSON.stringify([1, leaks, NEAR_BITS, prints(own), prints(other)]));
+  return sha256(JSON.stringify([2, leaks, NEAR_BITS, prints(own), prints(other)]));
 }
 
 async function look(
   key: string,
   { leaks, workers }: Rules,
   sources: OpenSources,
-  other: OpenSources,
+  heldOut: OpenSources,
   { onLook, signal }: CheckParts,
 ): Promise<DataCheck> {
-  const bad: Found[] = [];
+  const others = real(heldOut).map(({ source }) => source);
   const told = new Map<FindingKind, { records: Set<string>; first: string }>();
-  let records = 0;
-  for (const [position, { source }] of sources.entries()) {
-    if (source.format === "phantoms") continue;
-    records += source.count;
-    const seen = new Set<number>();
-    const onFinding = (finding: Finding) => {
-      const { kind, level, index, where, field, message } = finding;
-      if (level === "error" && (leaks === "refuse" || !LEAKS.includes(kind))) {
-        if (seen.has(index)) return;
-        seen.add(index);
-        const about = field === undefined ? {} : { field };
-        bad.push({ source: position, index, where, ...about, kind, message });
-        return;
-      }
-      const before = told.get(kind) ?? { records: new Set(), first: placed(finding) };
-      before.records.add(`${position} ${index}`);
-      told.set(kind, before);
-    };
-    await checkData(source, {
-      against: other.map(({ source }) => source),
-      limits: LIMITS,
-      tokens: DEFAULT_TOKEN_RULES,
-      near: NEAR_BITS,
-      workers,
-      onFinding,
-      onProgress: (what, done, total) => {
-        if (done % TELL_EVERY === 0) onLook?.(what, done, total);
-      },
-      ...(signal ? { signal } : {}),
-    });
-  }
+  const tell = (finding: Finding, source: number) => {
+    const before = told.get(finding.kind) ?? { records: new Set(), first: placed(finding) };
+    before.records.add(`${source} ${finding.index}`);
+    told.set(finding.kind, before);
+  };
+  const lookAt = async (
+    opened: OpenSources,
+    isBad: (kind: FindingKind) => boolean,
+    own: boolean,
+  ) => {
+    const bad = new Map<string, Found>();
+    for (const [position, { source }] of opened.entries()) {
+      if (source.format === "phantoms") continue;
+      await checkData(source, {
+        against: own ? others : [],
+        limits: LIMITS,
+        tokens: DEFAULT_TOKEN_RULES,
+        near: own ? NEAR_BITS : 0,
+        workers,
+        onFinding: (finding) => {
+          const { kind, level, index, where, field, message } = finding;
+          if (level !== "error" || !isBad(kind)) return own ? tell(finding, position) : undefined;
+          const about = field === undefined ? {} : { field };
+          const found = { source: position, index, where, ...about, kind, message };
+          if (!bad.has(`${position} ${index}`)) bad.set(`${position} ${index}`, found);
+        },
+        onProgress: (what, done, total) => {
+          if (done % TELL_EVERY === 0) onLook?.(what, done, total);
+        },
+        ...(signal ? { signal } : {}),
+      });
+    }
+    return [...bad.values()];
+  };
+  const bad = await lookAt(sources, (kind) => leaks === "refuse" || !LEAKS.includes(kind), true);
+  const badHeldOut = await lookAt(heldOut, (kind) => !LEAKS.includes(kind), false);
   const counted = [...told].map(([kind, { records, first }]) => ({
     kind,
     count: records.size,
     first,
   }));
-  return { key, records, bad, told: counted };
+  return {
+    key,
+    records: countOf(sources),
+    bad,
+    heldOut: countOf(heldOut),
+    badHeldOut,
+    told: counted,
+  };
 }
+
+const real = (opened: OpenSources) => opened.filter(({ source }) => source.format !== "phantoms");
+
+const countOf = (opened: OpenSources) =>
+  real(opened).reduce((n, { source }) => n + source.count, 0);
 
 /** What was found, with its place; what cannot be read has it in its message. */
 function placed({ kind, where, field, message }: Omit<Found, "source" | "index">): string {
@@ -210,15 +229,14 @@ function badCounts(bad: readonly Found[]) {
     .map(([kind, found]) => ({ kind, count: found.length }));
 }
 
-function notesOf({ bad, told, records }: DataCheck): string[] {
+function notesOf({ bad, told, records, badHeldOut, heldOut }: DataCheck): string[] {
   const notes: string[] = [];
-  if (bad.length > 0) {
-    notes.push(
-      `left out ${bad.length} of ${records} records (the run's ${FILE} lists them): ${
-        countsOf(badCounts(bad))
-      }`,
-    );
-  }
+  const out = (found: readonly Found[], of: string) =>
+    `left out ${found.length} of ${of} (the run's ${FILE} lists them): ${
+      countsOf(badCounts(found))
+    }`;
+  if (bad.length > 0) notes.push(out(bad, `${records} records`));
+  if (badHeldOut.length > 0) notes.push(out(badHeldOut, `${heldOut} held-out records`));
   if (told.length > 0) {
     notes.push(
       `warning: of ${records} records ${countsOf(told)}; the first: ` +
@@ -228,17 +246,24 @@ function notesOf({ bad, told, records }: DataCheck): string[] {
   return notes;
 }
 
-function refuseTooMany({ bad, records }: DataCheck, { mostBad }: Rules): void {
-  if (bad.length <= mostBadAllowed(mostBad, records)) return;
-  const first = bad.slice(0, 3).map(placed);
-  const rest = bad.length > first.length ? `; and ${bad.length - first.length} more` : "";
+function refuseTooMany(
+  bad: readonly Found[],
+  count: number,
+  list: "sources" | "validation",
+  { mostBad }: Rules,
+): void {
+  if (bad.length <= mostBadAllowed(mostBad, count)) return;
+  const first = bad.slice(0, 3).map((found) => `\n  ${placed(found)}`).join("");
+  const rest = bad.length > 3 ? `\n  and ${bad.length - 3} more` : "";
   const leaks = bad.some(({ kind }) => LEAKS.includes(kind));
+  const [what, against] = list === "sources"
+    ? ["train on this data: of", " --against HELD-OUT"]
+    : ["validate on this data: of", ""];
   throw new InputError(
-    `Cannot train on this data: of ${records} records ${countsOf(badCounts(bad))}` +
-      `${mostBad === 0 ? "" : `, more than ${100 * mostBad} %`}: ${first.join("; ")}${rest}`,
+    `Cannot ${what} ${count} records ${countsOf(badCounts(bad))}` +
+      `${mostBad === 0 ? "" : `, more than ${100 * mostBad} %`}${first}${rest}`,
     {
-      help:
-        "deno task data check PATH --against HELD-OUT --fix lists them for data.sources.N.exclude; " +
+      help: `deno task data check PATH${against} --fix lists them for data.${list}.N.exclude; ` +
         `or leave out up to a share of them with data.mostBad${
           leaks ? ', or train on those with data.leaks="tell"' : ""
         }`,

@@ -34,13 +34,18 @@ export async function dataFacts(
     throw cause;
   });
   try {
-    const own = leaveOut(all, await checkSources(data, all, held, parts));
+    const check = await checkSources(data, all, held, parts);
+    const own = leaveOut(all, check?.bad);
     const facts = (opened: typeof own) =>
       opened.map(({ source }) => {
         const { name, path, format } = source;
         return { name, path, format, records: recordsOf([{ source }]) };
       });
-    return { sources: facts(own), heldOut: facts(held), records: recordsOf(own) };
+    return {
+      sources: facts(own),
+      heldOut: facts(leaveOut(held, check?.badHeldOut)),
+      records: recordsOf(own),
+    };
   } finally {
     closeSources([...all, ...held]);
   }

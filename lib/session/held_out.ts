@@ -27,6 +27,8 @@ export class HeldOutData {
     private readonly stage: StageConfig,
     private readonly sources: OpenSources,
     private readonly opened: TrainModel,
+    /** Told of records that are left out. */
+    private readonly onBad?: (message: string) => void,
   ) {}
 
   /** Measures everything the config asks for. */
@@ -67,7 +69,15 @@ export class HeldOutData {
     const samples = Math.min(asked, this.#count(Object.keys(mix) as Task[]));
     if (samples === 0) return [];
     const size = Math.min(BATCH, samples);
-    const loader = await heldOutLoader(config, stage, sources, opened, mix, size);
+    const loader = await heldOutLoader(
+      config,
+      stage,
+      sources,
+      opened,
+      mix,
+      size,
+      this.onBad,
+    );
     try {
       return await takeBatches(
         loader,

@@ -58,14 +58,15 @@ export async function openSession(
     checkTrainConfig(config, { model });
     const all = await openSources(config.data.sources);
     undo.push(() => closeSources(all));
-    const heldOutSources = await openSources(config.data.validation);
-    undo.push(() => closeSources(heldOutSources));
-    const check = await checkSources(config.data, all, heldOutSources, {
+    const held = await openSources(config.data.validation);
+    undo.push(() => closeSources(held));
+    const check = await checkSources(config.data, all, held, {
       ...options,
       onLook: (what, done, total) =>
         options.onStage?.(`checking data: ${what} ${done} of ${total}`),
     });
-    const sources = leaveOut(all, check);
+    const sources = leaveOut(all, check?.bad);
+    const heldOutSources = leaveOut(held, check?.badHeldOut);
     checkTrainConfig(config, { model, records: recordsOf(sources) });
     const found = options.resume
       ? await findCheckpoint(

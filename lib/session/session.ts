@@ -4,7 +4,7 @@
 import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
 import type { LoadedBatch, Loader, LoaderState } from "../data/training/loader.ts";
-import { NumericsError } from "../errors.ts";
+import { InputError, NumericsError } from "../errors.ts";
 import { GarbageWatch } from "../garbage.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
@@ -186,7 +186,7 @@ export class Session {
     this.#position ??= this.#loader.start;
     this.#heldOut?.close();
     this.#heldOut = rank === 0 && config.validate.every > 0 && heldOutSources.length > 0
-      ? new HeldOutData(config, stage, heldOutSources, opened)
+      ? new HeldOutData(config, stage, heldOutSources, opened, onBad)
       : undefined;
     if (this.#made === this.#begun) this.options.onStage?.("compiling kernels");
     const { name, mix } = stage;
@@ -273,22 +273,33 @@ export class Session {
       await this.#stop(bad);
     }
     const last = steps.at(-1);
-    const { save, validate } = this.settings.values;
-    const lowest = due.looks && last !== undefined && await look(last, {
-      stage: this.#span!.stage,
-      validate,
-      heldOut: this.#heldOut,
-      best: this.#best,
-      comm: this.#comm,
-      record,
-      options: this.options,
-    });
+    const { save } = this.settings.values;
+    const lowest = due.looks && last !== undefined && await this.#look(last);
     if (due.saves || lowest && save.best || due.looks && this.done) {
       const path = await this.#save();
       if (last && path) last.checkpoint = path;
       if (record && lowest && save.best) await nameCheckpoint(this.options.run, BEST, this.#made);
     }
     for (const step of steps) yield step;
+  }
+
+  /** Looks at held-out data; where that cannot be read, what was trained is saved first. */
+  async #look(step: TrainStep): Promise<boolean> {
+    try {
+      return await look(step, {
+        stage: this.#span!.stage,
+        validate: this.settings.values.validate,
+        heldOut: this.#heldOut,
+        best: this.#best,
+        comm: this.#comm,
+        record: this.parts.record,
+        options: this.options,
+      });
+    } catch (cause) {
+      // Of several processes the others wait for this one's numbers, not for a save.
+      if (cause instanceof InputError && this.#comm.size === 1) await this.#save();
+      throw cause;
+    }
   }
 
   #stepOf(entry: Pending, read: Map<string, number>, skipped: boolean): TrainStep {

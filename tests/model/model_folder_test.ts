@@ -22,6 +22,9 @@ Deno.test("modelFolder() takes a run and the names of its checkpoints for the fo
     assert.equal(await modelFolder(step), step);
     await Deno.writeTextFile(`${run}/checkpoints/latest`, "../../elsewhere");
     await assert.rejects(modelFolder(run), InputError);
+    await Deno.mkdir(`${run}/model`);
+    await Deno.writeTextFile(`${run}/model/config.json`, "{}");
+    assert.equal(await modelFolder(run), `${run}/model`, "a part's training leaves a model");
     assert.equal(await modelFolder(`${dir}/none`), `${dir}/none`, "who opens it says so");
   } finally {
     await Deno.remove(dir, { recursive: true });

@@ -8,6 +8,7 @@ import { InputError } from "../../lib/errors.ts";
 import { closeSources, type OpenSources, openSources } from "../../lib/session/data.ts";
 import { checkSources, type DataCheck, leaveOut, saveCheck } from "../../lib/session/data_check.ts";
 import { readRun } from "../../lib/study/read_run.ts";
+import { findCheckpoint } from "../../lib/train/checkpoint/find.ts";
 import { SOURCE_DEFAULTS, VALIDATION_DEFAULTS } from "../../lib/train/config/defaults.ts";
 import { inWorld, phantomPng, vlm } from "../data/training/check_world.ts";
 import { GPU_TEST, testGpu } from "../helpers.ts";
@@ -78,7 +79,7 @@ Deno.test("checkSources() finds what data check finds, and leaveOut() leaves the
     assert.match(bad[1].message, /torn\.png/);
     assert.deepEqual(told.map(({ kind, count }) => [kind, count]), [["repeated", 1]]);
     assert.match(told[0].first, /line 6/);
-    const [{ source }] = leaveOut(sources, found);
+    const [{ source }] = leaveOut(sources, found!.bad);
     assert.equal(source.count, 3);
     const lines = [0, 1, 2].map((i) => source.where(i));
     assert.deepEqual(lines, [1, 6, 7].map((line) => `${dir}/train.jsonl line ${line}`));
@@ -98,11 +99,11 @@ Deno.test("above data.mostBad a training is refused, with file, line, field and 
         assert.ok(error instanceof InputError);
         assert.match(
           error.message,
-          /of 7 records 1 cannot be read, .* held out too, .*more than 1 %/,
+          /of 7 records 1 cannot be read, .* held out too, .*more than 1 %$/m,
         );
         assert.ok(error.message.includes(`${dir}/train.jsonl line 2, "image" 1`), error.message);
         assert.match(error.message, /line 3, "image"/);
-        assert.match(error.message, /; and 1 more$/);
+        assert.match(error.message, /\n +and 1 more$/);
         assert.match(error.help!, /--fix .*data\.mostBad.*data\.leaks="tell"/);
         return true;
       },
@@ -115,6 +116,29 @@ Deno.test("with data.leaks tell, images that are held out too are trained on and
     assert.deepEqual(found!.bad.map(({ index }) => index), [1, 2]);
     const told = found!.told.map(({ kind, count }) => [kind, count]);
     assert.deepEqual(told, [["repeated", 1], ["leak", 1], ["near-leak", 1]]);
+  }));
+
+Deno.test("held-out records that cannot be used are left out, or refused", () =>
+  withData(async (dir, sources, heldOut) => {
+    await Deno.remove(`${dir}/4.png`);
+    await Deno.writeFile(`${dir}/large.png`, new Uint8Array(9));
+    const notes: string[] = [];
+    const found = await checkSources(RULES, sources, heldOut, {
+      onNote: (n) => void notes.push(n),
+    });
+    const bad = found!.badHeldOut.map(({ index, kind }) => [index, kind]);
+    assert.deepEqual(bad, [[1, "image"], [2, "record"]]);
+    assert.equal(leaveOut(heldOut, found!.badHeldOut)[0].source.count, 1);
+    assert.ok(notes.some((note) => /^left out 2 of 3 held-out records/.test(note)), notes.join());
+    const [good] = leaveOut(sources, found!.bad);
+    const strict = { ...RULES, mostBad: 0 };
+    await assert.rejects(checkSources(strict, [good], heldOut), (error) => {
+      assert.ok(error instanceof InputError);
+      assert.match(error.message, /^Cannot validate on this data: of 3 records 1 have an image/);
+      assert.match(error.message, /val\.jsonl line 3, "image" 1/);
+      assert.match(error.help!, /data\.validation\.N\.exclude/);
+      return true;
+    });
   }));
 
 Deno.test("a resume takes over what was found; other rules look again", () =>
@@ -189,6 +213,28 @@ Deno.test("the first process checks for all, and all leave the same records out"
     assert.deepEqual(found[1], found[0]);
     assert.equal(notes.length, 2, "told once");
   }));
+
+Deno.test(
+  "where held-out data cannot be read at last, the steps made so far are saved",
+  GPU_TEST,
+  async () => {
+    const gpu = await testGpu();
+    await inWorld(
+      { "val.jsonl": `${vlm("0.png")}\n{\n`, "0.png": await phantomPng(0) },
+      async (dir) => {
+        const settings = shortSettings(
+          `data.validation=[{"path":${JSON.stringify(`${dir}/val.jsonl`)}}]`,
+          "data.checkUpTo=0",
+          "validate.every=2",
+          "accumulate=1",
+        );
+        const run = `${dir}/study/late/seed-0`;
+        await assert.rejects(trainUntil(gpu, settings, { run }), InputError);
+        assert.equal((await findCheckpoint(run))?.step, 2);
+      },
+    );
+  },
+);
 
 Deno.test("fewer held-out records than asked for are looked at once each", GPU_TEST, async () => {
   const gpu = await testGpu();
