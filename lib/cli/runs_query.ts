@@ -78,7 +78,9 @@ export const queryRuns: Subcommand<typeof FLAGS> = {
     const reply = await inWorker(request, flags.timeout, signal);
     if (reply.kind === "refused") {
       throw new UsageError(`Cannot query ${path}: ${clean(reply.message)}`, {
-        help: `the tables are in: SELECT name, sql FROM sqlite_schema`,
+        help: reply.tables.length === 0
+          ? "begin with SELECT"
+          : `there are ${reply.tables.join(", ")}; columns: SELECT name, sql FROM sqlite_schema`,
       });
     }
     const { columns, rows, more } = reply;

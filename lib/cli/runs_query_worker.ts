@@ -20,7 +20,7 @@ export type Cell = string | number | null;
 /** What came of it. */
 export type QueryReply =
   | { kind: "rows"; columns: string[]; rows: Cell[][]; more: boolean }
-  | { kind: "refused"; message: string };
+  | { kind: "refused"; message: string; tables: string[] };
 
 /** SQLite's codes of what a statement does (sqlite3.h, part of its stable interface). */
 const [READ, SELECT, FUNCTION, RECURSIVE] = [20, 21, 31, 33];
@@ -47,8 +47,21 @@ export function runQuery({ path, sql, most, mostBytes }: QueryRequest): QueryRep
       return read(db, sql, most, mostBytes);
     } catch (error) {
       const message = denied ? ONLY_SELECT : (error as Error).message;
-      return { kind: "refused", message };
+      return { kind: "refused", message, tables: tablesOf(path) };
     }
+  } finally {
+    db.close();
+  }
+}
+
+/** Names of tables and views. */
+function tablesOf(path: string): string[] {
+  const db = new DatabaseSync(path, { readOnly: true });
+  try {
+    return db.prepare(
+      "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name",
+    )
+      .all().map(({ name }) => String(name)).filter((name) => !name.startsWith("sqlite_"));
   } finally {
     db.close();
   }
@@ -69,7 +82,7 @@ function read(db: DatabaseSync, sql: string, most: number, mostBytes: number): Q
   statement.setReturnArrays(true); // two columns may have one name
   const columns = statement.columns().map(({ name }) => name);
   // What gives no columns is no SELECT: VACUUM INTO, for one, is not asked about before it runs.
-  if (columns.length === 0) return { kind: "refused", message: ONLY_SELECT };
+  if (columns.length === 0) return { kind: "refused", message: ONLY_SELECT, tables: [] };
   const rows: Cell[][] = [];
   let bytes = 0;
   for (const row of statement.iterate() as unknown as Iterable<unknown[]>) {

@@ -161,11 +161,12 @@ function drawMeasures(
       mode: "lines+markers",
       x: [...steps],
       y: [...values],
-      line: { color, width: 1.4 },
-      marker: { color, symbol: i === 0 ? "circle" : "diamond", size: 5 },
+      // Where two lie on each other, both are seen.
+      line: { color, width: i === 0 ? 2.4 : 1.2, dash: i === 0 ? "solid" : "dash" },
+      marker: { color, symbol: i === 0 ? "circle" : "diamond-open", size: i === 0 ? 5 : 8 },
     }));
     if (measures.length === 1) continue;
-    addText(sheet.layout, `<b>■</b> ${escapeHtml(name)}`, { left, top: box.top + 12 }, {
+    addText(sheet.layout, `<b>■</b> ${escapeHtml(name)}`, { left, top: box.top - 36 }, {
       font: { color },
     });
     left += textWidth(`■ ${name}`, FONT_SIZE) + 12;
