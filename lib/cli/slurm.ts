@@ -3,6 +3,7 @@
 
 import { ResourceError, UsageError } from "../errors.ts";
 import type { RunQuietly } from "./python.ts";
+import { quoted } from "./shell_words.ts";
 import type { SweepRun } from "./sweep.ts";
 
 /** Options handed to sbatch as they are. */
@@ -140,9 +141,4 @@ export async function submitArray(script: string, run: RunQuietly): Promise<numb
 function word(key: string, value: string): string {
   if (/^[\w.:,=@%+/~-]+$/.test(value)) return value;
   throw new UsageError(`Cannot give Slurm --${key}=${JSON.stringify(value)}: it must be one word`);
-}
-
-/** Text as one word of a shell. */
-function quoted(text: string): string {
-  return /^[\w.:,=@%+/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

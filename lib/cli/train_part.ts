@@ -20,10 +20,12 @@ import { SILENT, terminalProgress } from "../show/progress.ts";
 import { readConfigFile, resolveConfig, type ResolvedConfig, setLayer } from "../study/config.ts";
 import { readRun } from "../study/read_run.ts";
 import { recordFault } from "../study/record_fault.ts";
-import { parseFolder, readHeader, runFolder } from "../study/run_folder.ts";
+import { hasBegun } from "../study/run_begun.ts";
+import { parseFolder, runFolder } from "../study/run_folder.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { surviveLoss } from "../train/recover.ts";
 import type { Context } from "./command.ts";
+import { argumentsToResume } from "./shell_words.ts";
 
 /** The flags of both commands. */
 export const partFlags = {
@@ -159,7 +161,7 @@ export async function runPart<T extends Named>(
     });
   } finally {
     source.close();
-    if (signal.aborted) note(`to go on: deno task ${command.name} ${againWith(Deno.args)}`);
+    if (signal.aborted) note(`to go on: deno task ${command.name} ${argumentsToResume(Deno.args)}`);
   }
 }
 
@@ -172,7 +174,7 @@ function checkRun(run: string, resume: boolean): void {
     const help = "give …/STUDY/ARM/seed-N, such as --run runs/chest/first/seed-0";
     throw new UsageError(cause.message, { help, cause });
   }
-  if (resume || readHeader(run) === null) return;
+  if (resume || !hasBegun(run)) return;
   throw new UsageError(`Cannot start ${run}: this run exists`, {
     help: "go on with it by --resume, or name another folder by --run, such as " +
       `--run ${run.replace(/[^/]+(?=\/seed-\d+$)/, "again")}`,
@@ -220,10 +222,3 @@ const said = (metrics: Record<string, number>) =>
 function plain({ look, ...step }: PartStep): object {
   return look ? { ...step, heldOut: look.metrics } : step;
 }
-
-const againWith = (args: readonly string[]) =>
-  (args.includes("--resume") ? args : [...args, "--resume"]).map(quoted).join(" ");
-
-/** An argument as a shell takes it. */
-const quoted = (arg: string) =>
-  /^[\w./:=,@%+-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`;

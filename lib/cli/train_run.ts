@@ -16,6 +16,7 @@ import { recordFault } from "../study/record_fault.ts";
 import { findCheckpoint } from "../train/checkpoint/find.ts";
 import { surviveLoss } from "../train/recover.ts";
 import type { Context } from "./command.ts";
+import { argumentsToResume } from "./shell_words.ts";
 import type { trainFlags } from "./train_flags.ts";
 import type { TrainPlan } from "./train_plan.ts";
 
@@ -83,7 +84,7 @@ export async function trainRun(
     progress.done();
     throw cause;
   } finally {
-    if (first && signal.aborted) note(`to go on: deno task train ${againWith(Deno.args)}`);
+    if (first && signal.aborted) note(`to go on: deno task train ${argumentsToResume(Deno.args)}`);
   }
   if (!first) return;
   const record = readRun(run);
@@ -100,9 +101,6 @@ export async function trainRun(
   else print(`${run}: nothing is left to do, it had ended before`);
   print(paths.find((path) => path.endsWith(".html")) ?? paths[0]);
 }
-
-const againWith = (args: readonly string[]) =>
-  (args.includes("--resume") ? args : [...args, "--resume"]).join(" ");
 
 function show(
   step: TrainStep,

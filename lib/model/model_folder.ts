@@ -6,8 +6,8 @@ import { InputError } from "../errors.ts";
 const STEP = /^step-\d{7,}$/;
 
 /**
- * The folder of a model: the newest checkpoint if `path` is a run, its `model` if it is one of a part alone, that of the checkpoint that `path` stands for if
- * it is a name (`latest`, `best`), else `path`.
+ * The folder of a model: of a run its newest checkpoint, or its `model` if it trained a part alone; of a name (`latest`,
+ * `best`) the checkpoint that it stands for; else `path`.
  *
  * @throws {InputError} If a run has no checkpoint yet
  */

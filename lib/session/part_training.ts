@@ -8,7 +8,6 @@ import type { Gpu } from "../gpu/device.ts";
 import type { Parameters } from "../nn/parameters.ts";
 import { clipScale, sumSquares } from "../ops/global_norm.ts";
 import { mul } from "../ops/mul.ts";
-import { GarbageWatch } from "../garbage.ts";
 import { encodePng, type Picture } from "../show/png.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
 import { sha256 } from "../study/provenance.ts";
@@ -23,6 +22,7 @@ import { writeCheckpoint } from "../train/checkpoint/write.ts";
 import type { FlatGroup } from "../train/flat_group.ts";
 import { learningRateAt } from "../train/schedule.ts";
 import { writeWhole } from "../write_whole.ts";
+import { Upkeep } from "./upkeep.ts";
 
 /** Settings that every part has. */
 export interface PartSettings {
@@ -115,8 +115,6 @@ interface PartState {
 export const SPLIT = "split";
 const WEIGHTS = "model.safetensors";
 const MOMENTS = "optimizer.safetensors";
-/** Updates after which idle memory is given up: buffers of ever more sizes would be kept. */
-const TRIM_EVERY = 100;
 /** Longest time between two read-backs, in milliseconds. */
 const READ_EVERY_MS = 250;
 /** Settings that a resumed run may change: they alter no update. */
@@ -186,7 +184,7 @@ export async function* trainPart<T extends PartSettings>(
 class PartTraining {
   readonly #optimizer: AdamW;
   readonly #began = performance.now();
-  readonly #garbage = new GarbageWatch();
+  readonly #upkeep: Upkeep;
   #pending: Pending[] = [];
   #lastRead = performance.now();
   #made = 0;
@@ -201,6 +199,7 @@ class PartTraining {
   ) {
     const { weightDecay } = settings;
     this.#optimizer = new AdamW(part.parameters, { weightDecay });
+    this.#upkeep = new Upkeep(gpu);
   }
 
   get done(): boolean {
@@ -293,10 +292,7 @@ class PartTraining {
     });
     this.#made++;
     this.#pending.push({ number: this.#made, learningRate, metrics });
-    if (this.#made % TRIM_EVERY === 0) {
-      this.gpu.buffers.trim();
-      this.#garbage.collect();
-    } else this.#garbage.look();
+    this.#upkeep.after(this.#made);
   }
 
   /** Reads what is on the device, logs it. */

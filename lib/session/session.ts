@@ -5,7 +5,6 @@ import type { Communicator } from "../comm/communicator.ts";
 import { SOLO } from "../comm/communicator.ts";
 import type { LoadedBatch, Loader, LoaderState } from "../data/training/loader.ts";
 import { InputError, NumericsError } from "../errors.ts";
-import { GarbageWatch } from "../garbage.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { Json, ResolvedConfig } from "../study/config.ts";
 import { nameCheckpoint } from "../train/checkpoint/names.ts";
@@ -29,9 +28,7 @@ import type { Drawn, TrainState } from "./snapshot.ts";
 import { enterStage, rateAt, spansOf, stageAt, type StageSpan } from "./stages.ts";
 import type { TrainOptions, TrainStep } from "./train.ts";
 import { update } from "./update.ts";
-
-/** Steps after which idle memory is given up: batches differ, and buffers of ever more sizes would be kept. */
-const TRIM_EVERY = 100;
+import { Upkeep } from "./upkeep.ts";
 
 /** Longest time between two read-backs, in milliseconds: each waits for the device. */
 const READ_EVERY_MS = 250;
@@ -60,7 +57,7 @@ export class Session {
   #skipped: TrainState["skipped"];
   #heldOut: HeldOutData | undefined;
   readonly #best: Best;
-  readonly #garbage = new GarbageWatch();
+  readonly #upkeep: Upkeep;
   #failed = false;
   /** Records that were left out, in words. */
   readonly #told = new Set<string>();
@@ -82,6 +79,7 @@ export class Session {
     this.#tokens = this.#tokensBefore = state?.tokens ?? 0;
     this.#skipped = state?.skipped ?? { inARow: 0, ever: 0 };
     this.#best = new Best(state?.best);
+    this.#upkeep = new Upkeep(gpu);
     this.#watch = new DivergenceWatch(
       { factor: guards.divergenceFactor, window: guards.divergenceWindow },
       state?.divergence,
@@ -218,10 +216,7 @@ export class Session {
     this.#drawn = sums.drawn;
     this.#tokens += sums.tokens;
     this.#made++;
-    if (this.#made % TRIM_EVERY === 0) {
-      this.gpu.buffers.trim();
-      this.#garbage.collect();
-    } else this.#garbage.look();
+    this.#upkeep.after(this.#made);
     const total = this.#spans.at(-1)!.to;
     this.#pending.push({
       step: {

@@ -6,6 +6,7 @@ import { EXIT, ResourceError, UsageError } from "../errors.ts";
 import type { Json, ResolvedConfig } from "./config.ts";
 import { writingRecord } from "./record_fault.ts";
 import { canonicalJson, hashSources, readCommit, sha256 } from "./provenance.ts";
+import { hasBegun } from "./run_begun.ts";
 import {
   checkName,
   checkNoChanges,
@@ -114,17 +115,16 @@ export function openRun<T extends object>(
   };
   const lock = takeLock(dir, now);
   try {
-    const there = readHeader(dir);
+    const old = hasBegun(dir) ? readHeader(dir) : null;
+    if (old !== null && !options.resume) {
+      throw new UsageError(`Cannot start ${dir}: this run exists`, {
+        help: "Go on with it by --resume, or use another folder",
+      });
+    }
+    const changes = old === null ? [] : headerChanges(old, header, options.freeSettings);
+    if (!options.allowConfigChange) checkNoChanges(dir, changes, changeHelp(options));
     const { db, journal } = openRunDatabase(`${dir}/run.sqlite`);
     try {
-      const old = there !== null && hasBegun(dir, db) ? there : null;
-      if (old !== null && !options.resume) {
-        throw new UsageError(`Cannot start ${dir}: this run exists`, {
-          help: "Go on with it by --resume, or use another folder",
-        });
-      }
-      const changes = old === null ? [] : headerChanges(old, header, options.freeSettings);
-      if (!options.allowConfigChange) checkNoChanges(dir, changes, changeHelp(options));
       return new OpenRun({ dir, header, old, changes, lock, db, journal, options, now });
     } catch (error) {
       db.close();
@@ -132,19 +132,6 @@ export function openRun<T extends object>(
     }
   } catch (error) {
     lock.close();
-    throw error;
-  }
-}
-
-/** Whether a run ended well, or holds what another beginning would lose: numbers or checkpoints. */
-function hasBegun(dir: string, db: DatabaseSync): boolean {
-  const has = (table: string) => db.prepare(`SELECT 1 FROM ${table} LIMIT 1`).get() !== undefined;
-  if (db.prepare("SELECT 1 FROM session WHERE exit_code = 0").get() !== undefined) return true;
-  if (["metric", "evaluation", "probe", "artifact", "checkpoint"].some(has)) return true;
-  try {
-    return Deno.readDirSync(`${dir}/checkpoints`).next().done === false;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
 }
